@@ -1,0 +1,125 @@
+#include "common/kube/reflector.h"
+
+#include <fmt/format.h>
+
+#include "common/kube/json.h"
+#include "common/model/reason.h"
+
+namespace snapkeeper {
+namespace {
+
+// client-go calls a watch that ends sooner without an event an error: else a server that ends them
+// all would be asked without pause.
+constexpr absl::Duration kShortWatch = absl::Seconds(1);
+constexpr Backoff kBackoff;
+
+std::pair<std::string, std::string> KeyOf(const ObjectPtr& object) {
+  const ObjectMeta& meta = MetaOf(*object);
+  return {meta.ns, meta.name};
+}
+
+}  // namespace
+
+ReflectorBase::ReflectorBase(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, ListQuery query)
+    : loop_(loop), api_(api), rng_(rng), log_(log), query_(std::move(query)) {}
+
+ReflectorBase::~ReflectorBase() = default;
+
+void ReflectorBase::Start(Changed changed, absl::AnyInvocable<void()> on_synced) {
+  changed_ = std::move(changed);
+  on_synced_ = std::move(on_synced);
+  ListNow();
+}
+
+ObjectPtr ReflectorBase::FindObject(const std::string& ns, const std::string& name) const {
+  const auto it = objects_.find({ns, name});
+  return it == objects_.end() ? nullptr : it->second;
+}
+
+void ReflectorBase::ListNow() {
+  call_ =
+      api_.List(query_, [this](absl::StatusOr<ListResult> result) { OnListed(std::move(result)); });
+}
+
+void ReflectorBase::OnListed(absl::StatusOr<ListResult> result) {
+  if (!result.ok()) return RetryAfterFailure(result.status());
+  resource_version_ = std::move(result->resource_version);
+  std::map<std::pair<std::string, std::string>, ObjectPtr> vanished = objects_;
+  for (const ObjectPtr& object : result->items) vanished.erase(KeyOf(object));
+  for (const auto& [key, object] : vanished) {
+    objects_.erase(key);
+    changed_(object, nullptr);
+  }
+  for (const ObjectPtr& object : result->items) Put(object);
+  if (!synced_) {
+    synced_ = true;
+    if (on_synced_) on_synced_();
+  }
+  WatchNow();
+}
+
+void ReflectorBase::WatchNow() {
+  watch_began_ = loop_.Elapsed();
+  heard_ = false;
+  call_ = api_.Watch(
+      query_, resource_version_, [this](const WatchEvent& event) { OnEvent(event); },
+      [this](absl::Status status) { OnWatchEnded(std::move(status)); });
+}
+
+void ReflectorBase::OnEvent(const WatchEvent& event) {
+  if (!health_.ok()) {
+    health_ = absl::OkStatus();
+    log_.Info("watch recovered", {{"kind", ResourceOf(query_.kind).kind}});
+  }
+  heard_ |= event.resource_version != resource_version_;
+  resource_version_ = event.resource_version;
+  if (event.type == WatchEvent::kBookmark) return;
+  if (event.type != WatchEvent::kDeleted) return Put(event.object);
+  const auto it = objects_.find(KeyOf(event.object));
+  // A late event of an object that has been replaced since must not take its successor away.
+  if (it == objects_.end() || MetaOf(*it->second).uid != MetaOf(*event.object).uid) return;
+  const ObjectPtr before = std::move(it->second);
+  objects_.erase(it);
+  changed_(before, nullptr);
+}
+
+void ReflectorBase::OnWatchEnded(absl::Status status) {
+  const bool stood = heard_ || loop_.Elapsed() - watch_began_ >= kShortWatch;
+  if (stood) failures_ = 0;
+  if (status.ok()) {
+    if (stood) return WatchNow();
+    return RetryAfterFailure(absl::UnavailableError("the API server ends every watch at once"));
+  }
+  if (absl::IsOutOfRange(status)) {
+    resource_version_.clear();
+    // No failure in itself, but one that happens again right after the LIST.
+    if (failures_ == 0) {
+      failures_ = 1;
+      return ListNow();
+    }
+  }
+  RetryAfterFailure(std::move(status));
+}
+
+void ReflectorBase::RetryAfterFailure(absl::Status status) {
+  ++failures_;
+  if (health_.ok()) {
+    log_.Warning("watch failed", {{"kind", ResourceOf(query_.kind).kind}, {"error", status}});
+  }
+  const absl::Duration delay = kBackoff.Delay(failures_, rng_, RetryAfterOf(status));
+  health_ = std::move(status);
+  retry_ = loop_.After(delay, [this] { resource_version_.empty() ? ListNow() : WatchNow(); });
+}
+
+void ReflectorBase::Put(const ObjectPtr& object) {
+  ObjectPtr& slot = objects_[KeyOf(object)];
+  const ObjectPtr before = slot;
+  if (before && MetaOf(*before).uid == MetaOf(*object).uid &&
+      MetaOf(*before).resource_version == MetaOf(*object).resource_version) {
+    return;
+  }
+  slot = object;
+  changed_(before, object);
+}
+
+}  // namespace snapkeeper

@@ -1,0 +1,62 @@
+#ifndef SNAPKEEPER_COMMON_MODEL_REASON_H_
+#define SNAPKEEPER_COMMON_MODEL_REASON_H_
+
+#include <absl/status/status.h>
+#include <absl/time/time.h>
+
+#include <optional>
+#include <string_view>
+
+namespace snapkeeper {
+
+// Why a snapshot was not taken or is not good. One closed set: the same word in status, event,
+// metric and log.
+enum class Reason {
+  kNone,  // succeeded
+  kClaimNotFound,
+  kClaimNotBound,
+  kClaimTerminating,
+  kClaimReplaced,
+  kNotCsi,
+  kClassNotFound,
+  kNoDefaultClass,
+  kMultipleDefaultClasses,
+  kDriverMismatch,
+  kQuotaExceeded,
+  kForbidden,
+  kNamespaceTerminating,
+  kNameConflict,
+  kDeleted,
+  kWrongVolume,
+  kNotReadyInTime,
+  kDeadlineExceeded,
+  kOverlap,
+  kTooManyOpen,
+  kPolicyChanged,
+  kBudget,
+  kThrottled,
+  kDriverUnhealthy,
+  kNoExecutor,
+  kApiUnavailable,
+};
+
+// "ClaimNotFound", ...; "" for kNone.
+std::string_view ToString(Reason reason);
+std::optional<Reason> ParseReason(std::string_view word);
+
+// A status that carries its Reason (and a server's Retry-After) through every layer, gRPC included.
+absl::Status WithReason(absl::Status status, Reason reason);
+// kNone where none was attached.
+Reason ReasonOf(const absl::Status& status);
+absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
+// Zero where none was attached.
+absl::Duration RetryAfterOf(const absl::Status& status);
+
+// Whether the same attempt may succeed later: Unavailable, ResourceExhausted, Aborted,
+// Unauthenticated (tokens rotate), Internal, Unknown and DeadlineExceeded; never when a Reason says
+// that only the user can mend it.
+bool IsRetryable(const absl::Status& status);
+
+}  // namespace snapkeeper
+
+#endif  // SNAPKEEPER_COMMON_MODEL_REASON_H_

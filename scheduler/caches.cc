@@ -1,0 +1,133 @@
+#include "scheduler/caches.h"
+
+#include <algorithm>
+
+#include "common/model/retention.h"
+
+namespace snapkeeper {
+
+Caches::Caches(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, const std::vector<std::string>& namespaces)
+    : policies_(loop, api, rng, log, namespaces),
+      claims_(loop, api, rng, log, namespaces),
+      snapshots_(loop, api, rng, log, namespaces),
+      volumes_(loop, api, rng, log, {}),
+      contents_(loop, api, rng, log, {}),
+      classes_(loop, api, rng, log, {}),
+      namespaces_(loop, api, rng, log, {}) {}
+
+void Caches::Start(Handlers handlers) {
+  auto ignore = [](const auto&, const auto&) {};
+  classes_.Start(ignore, handlers.synced);
+  namespaces_.Start(ignore, handlers.synced);
+  volumes_.Start(ignore, handlers.synced);
+  claims_.Start(
+      [this](const std::shared_ptr<const Claim>& before, const std::shared_ptr<const Claim>& after) {
+        if (before) claim_uids_.erase(before->meta.uid);
+        if (after) claim_uids_.insert(after->meta.uid);
+        auto pin_of = [](const std::shared_ptr<const Claim>& c) {
+          return c && c->phase != "Bound" && !c->data_source_snapshot.empty() ? c->meta.ns + "/" + c->data_source_snapshot
+                                                                              : std::string();
+        };
+        if (const std::string pin = pin_of(before); !pin.empty() && --pins_[pin] == 0) pins_.erase(pin);
+        if (const std::string pin = pin_of(after); !pin.empty()) ++pins_[pin];
+      },
+      handlers.synced);
+  policies_.Start(std::move(handlers.policy), handlers.synced);
+  contents_.Start(std::move(handlers.content), handlers.synced);
+  snapshots_.Start(
+      [this, changed = std::move(handlers.snapshot)](const SnapshotPtr& before, const SnapshotPtr& after) {
+        const Snapshot& any = after ? *after : *before;
+        const SnapshotKey key(any.meta.ns, any.meta.name);
+        auto claim_of = [](const SnapshotPtr& s) {
+          return s && !s->source_claim.empty() ? s->meta.ns + "/" + s->source_claim : std::string();
+        };
+        Move(by_policy_, before ? before->policy_uid : "", after ? after->policy_uid : "", key, after);
+        Move(by_claim_, claim_of(before), claim_of(after), key, after);
+        changed(before, after);
+      },
+      handlers.synced);
+}
+
+bool Caches::ready_to_fire() const {
+  return policies_.synced() && claims_.synced() && volumes_.synced() && classes_.synced() && namespaces_.synced();
+}
+
+bool Caches::synced() const { return ready_to_fire() && snapshots_.synced() && contents_.synced(); }
+
+absl::Status Caches::health() const {
+  for (const absl::Status& status : {policies_.health(), claims_.health(), snapshots_.health(), volumes_.health(),
+                                     contents_.health(), classes_.health(), namespaces_.health()}) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<const SnapshotClass*> Caches::Classes() const {
+  std::vector<const SnapshotClass*> classes;
+  classes_.ForEach([&classes](const SnapshotClass& c) { classes.push_back(&c); });
+  return classes;
+}
+
+void Caches::Move(Index& index, const std::string& from, const std::string& to, const SnapshotKey& key,
+                  const SnapshotPtr& snapshot) {
+  if (!from.empty() && from != to) {
+    auto it = index.find(from);
+    if (it != index.end()) {
+      it->second.erase(key);
+      if (it->second.empty()) index.erase(it);
+    }
+  }
+  if (!to.empty()) index[to][key] = snapshot;
+}
+
+std::vector<Caches::SnapshotPtr> Caches::Values(const Index& index, const std::string& key) {
+  std::vector<SnapshotPtr> values;
+  if (auto it = index.find(key); it != index.end()) {
+    for (const auto& [name, snapshot] : it->second) values.push_back(snapshot);
+  }
+  return values;
+}
+
+std::vector<Caches::SnapshotPtr> Caches::OfPolicy(const std::string& policy_uid) const {
+  return Values(by_policy_, policy_uid);
+}
+
+std::vector<Caches::SnapshotPtr> Caches::OfClaim(const std::string& ns, const std::string& claim) const {
+  return Values(by_claim_, ns + "/" + claim);
+}
+
+std::vector<std::string> Caches::PolicyUidsOfSnapshots() const {
+  std::vector<std::string> uids;
+  for (const auto& [uid, snapshots] : by_policy_) uids.push_back(uid);
+  std::sort(uids.begin(), uids.end());
+  return uids;
+}
+
+bool Caches::IsBound(const Snapshot& snapshot) const {
+  if (snapshot.bound_content.empty()) return false;
+  const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
+  return content && content->snapshot_uid == snapshot.meta.uid && content->snapshot_ns == snapshot.meta.ns &&
+         content->snapshot_name == snapshot.meta.name &&
+         (snapshot.volume_handle.empty() || content->volume_handle == snapshot.volume_handle);
+}
+
+bool Caches::IsMisbound(const Snapshot& snapshot) const {
+  const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
+  return content && content->snapshot_uid != snapshot.meta.uid;
+}
+
+bool Caches::IsReady(const Snapshot& snapshot) const {
+  return snapshot.ready_to_use && !snapshot.meta.deleting && IsBound(snapshot);
+}
+
+absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now) const {
+  absl::Time newest = absl::InfinitePast();
+  auto it = by_claim_.find(ns + "/" + claim);
+  if (it == by_claim_.end()) return newest;
+  for (const auto& [key, snapshot] : it->second) {
+    if (IsReady(*snapshot)) newest = std::max(newest, CutOf(*snapshot, now));
+  }
+  return newest;
+}
+
+}  // namespace snapkeeper

@@ -1,0 +1,145 @@
+#ifndef SNAPKEEPER_SCHEDULER_CACHES_H_
+#define SNAPKEEPER_SCHEDULER_CACHES_H_
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
+#include <absl/functional/any_invocable.h>
+
+#include <memory>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/kube/reflector.h"
+
+namespace snapkeeper {
+
+// One kind of object over all namespaces, or over those that are watched (a reflector each). Loop thread only.
+template <class T>
+class Cache {
+ public:
+  using Ptr = std::shared_ptr<const T>;
+  Cache(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, const std::vector<std::string>& namespaces) {
+    if (namespaces.empty()) {
+      reflectors_.push_back(std::make_unique<Reflector<T>>(loop, api, rng, log));
+    }
+    for (const std::string& ns : namespaces) {
+      reflectors_.push_back(
+          std::make_unique<Reflector<T>>(loop, api, rng, log, ListQuery{.kind = KindOf<T>::kValue, .ns = ns}));
+    }
+  }
+
+  template <class F>
+  void Start(F changed, std::function<void()> synced) {
+    for (auto& reflector : reflectors_) reflector->Start(changed, synced);
+  }
+  bool synced() const {
+    for (const auto& reflector : reflectors_) {
+      if (!reflector->synced()) return false;
+    }
+    return true;
+  }
+  absl::Status health() const {
+    for (const auto& reflector : reflectors_) {
+      if (!reflector->health().ok()) return reflector->health();
+    }
+    return absl::OkStatus();
+  }
+  Ptr Find(const std::string& ns, const std::string& name) const {
+    for (const auto& reflector : reflectors_) {
+      if (Ptr found = reflector->Find(ns, name)) return found;
+    }
+    return nullptr;
+  }
+  template <class F>
+  void ForEach(F f) const {
+    for (const auto& reflector : reflectors_) reflector->ForEach(f);
+  }
+  template <class F>
+  void ForEachIn(const std::string& ns, F f) const {
+    for (const auto& reflector : reflectors_) reflector->ForEachIn(ns, f);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Reflector<T>>> reflectors_;
+};
+
+// What the scheduler knows of the cluster, and the indexes that keep its decisions from scanning it.
+class Caches {
+ public:
+  using SnapshotPtr = std::shared_ptr<const Snapshot>;
+  template <class T>
+  using Changed = std::function<void(const std::shared_ptr<const T>& before, const std::shared_ptr<const T>& after)>;
+
+  // `namespaces` empty: all. Policies, claims and snapshots are kept of those alone.
+  Caches(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, const std::vector<std::string>& namespaces);
+
+  struct Handlers {
+    Changed<Policy> policy;
+    Changed<Snapshot> snapshot;   // after the indexes were updated
+    Changed<Content> content;
+    std::function<void()> synced;  // each time another cache has its first list
+  };
+  void Start(Handlers handlers);
+
+  // Everything that a fire needs: all but snapshots and contents.
+  bool ready_to_fire() const;
+  // Snapshots and contents too.
+  bool synced() const;
+  absl::Status health() const;
+
+  const Cache<Policy>& policies() const { return policies_; }
+  const Cache<Claim>& claims() const { return claims_; }
+  const Cache<Volume>& volumes() const { return volumes_; }
+  const Cache<Namespace>& namespaces() const { return namespaces_; }
+  const Cache<Snapshot>& snapshots() const { return snapshots_; }
+
+  std::vector<const SnapshotClass*> Classes() const;
+  bool ClaimExists(const std::string& uid) const { return claim_uids_.contains(uid); }
+  // Snapshots that carry this policy's UID, whoever made them.
+  std::vector<SnapshotPtr> OfPolicy(const std::string& policy_uid) const;
+  // Snapshots of any origin whose source is this claim.
+  std::vector<SnapshotPtr> OfClaim(const std::string& ns, const std::string& claim) const;
+  // Policy UIDs that snapshots carry.
+  std::vector<std::string> PolicyUidsOfSnapshots() const;
+
+  // The snapshot's content refers back to it, and its volume is the one that preflight saw (where the snapshot says which).
+  bool IsBound(const Snapshot& snapshot) const;
+  // The content that it names belongs to another snapshot: it is not what it seems to be.
+  bool IsMisbound(const Snapshot& snapshot) const;
+  // Restorable, and of the right volume.
+  bool IsReady(const Snapshot& snapshot) const;
+  // A PVC that is being made from it still waits for it.
+  bool IsPinned(const Snapshot& snapshot) const {
+    auto it = pins_.find(snapshot.meta.ns + "/" + snapshot.meta.name);
+    return it != pins_.end();
+  }
+  // Cut of the newest ready snapshot of any origin of this claim; InfinitePast() if there is none.
+  absl::Time NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now) const;
+
+ private:
+  using SnapshotKey = std::pair<std::string, std::string>;
+  using Index = absl::flat_hash_map<std::string, std::map<SnapshotKey, SnapshotPtr>>;
+  static void Move(Index& index, const std::string& from, const std::string& to, const SnapshotKey& key, const SnapshotPtr& snapshot);
+  static std::vector<SnapshotPtr> Values(const Index& index, const std::string& key);
+
+  Cache<Policy> policies_;
+  Cache<Claim> claims_;
+  Cache<Snapshot> snapshots_;
+  Cache<Volume> volumes_;
+  Cache<Content> contents_;
+  Cache<SnapshotClass> classes_;
+  Cache<Namespace> namespaces_;
+
+  absl::flat_hash_set<std::string> claim_uids_;
+  absl::flat_hash_map<std::string, int> pins_;  // "namespace/snapshot": Pending PVCs made from it
+  Index by_policy_;  // policy UID label
+  Index by_claim_;   // "namespace/claim"
+};
+
+}  // namespace snapkeeper
+
+#endif  // SNAPKEEPER_SCHEDULER_CACHES_H_

@@ -1,0 +1,347 @@
+#include "scheduler/dispatcher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/model/reason.h"
+
+namespace snapkeeper {
+namespace {
+
+// Queue classes, first to last.
+constexpr int kExisting = 0;  // the snapshot exists: only its end must be learnt
+constexpr int kScheduled = 1;
+constexpr int kPruning = 2;
+
+// An executor's own verdict at the ready deadline is the better one (it is told with the driver's last error); ours is for when none answers.
+constexpr absl::Duration kReadyGrace = absl::Seconds(5);
+constexpr absl::Duration kAttemptLimit = absl::Seconds(60);
+constexpr absl::Duration kRecheckWallClock = absl::Minutes(1);
+
+std::string Text(const absl::Status& status) { return std::string(status.message().data(), status.message().size()); }
+
+// Verdicts that no other attempt can change, whatever their code.
+bool IsFinal(const absl::Status& status) {
+  switch (ReasonOf(status)) {
+    case Reason::kNotReadyInTime:
+    case Reason::kDeleted:
+    case Reason::kWrongVolume:
+    case Reason::kNameConflict:
+      return true;
+    default:
+      return !IsRetryable(status);
+  }
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool,
+                       const DriverProfiles& profiles, absl::Duration quarantine, FindUid find_uid)
+    : loop_(loop),
+      rng_(rng),
+      log_(log),
+      metrics_(metrics),
+      pool_(pool),
+      profiles_(profiles),
+      quarantine_(quarantine),
+      find_uid_(std::move(find_uid)) {}
+
+void Dispatcher::SetPaused(bool paused) {
+  if (std::exchange(paused_, paused) && !paused) Pump();
+}
+
+std::string Dispatcher::Submit(Create create) {
+  const uint64_t seq = next_seq_++;
+  auto owned = std::make_unique<Entry>(Entry{.id = fmt::format("{}-{}", epoch_, seq), .seq = seq, .body = std::move(create)});
+  Entry& entry = *owned;
+  entries_[entry.id] = std::move(owned);
+  CreateSnapshot& work = CreateOf(entry).work;
+  entry.created = !work.known_uid.empty();
+  if (entry.created) {
+    // Its age is not known yet: the executor tells it when it finds the object.
+    entry.created_time = loop_.Now();
+  } else {
+    ++posting_;
+  }
+  ArmDeadline(entry);
+  EnterLane(entry);
+  return entry.id;
+}
+
+std::string Dispatcher::Submit(PruneSnapshots prune, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
+  const uint64_t seq = next_seq_++;
+  auto owned = std::make_unique<Entry>(
+      Entry{.id = fmt::format("{}-{}", epoch_, seq), .seq = seq, .body = std::move(prune), .pruned = std::move(done)});
+  Entry& entry = *owned;
+  entries_[entry.id] = std::move(owned);
+  Enqueue(entry);
+  return entry.id;
+}
+
+void Dispatcher::EnterLane(Entry& entry) {
+  Lane& lane = lanes_[CreateOf(entry).work.identity.claim_uid];
+  if (entry.created) {
+    // It was asked for already; it waits for nobody, and if it is not cut yet the next one of the volume waits for it.
+    if (!lane.holder) {
+      lane.holder = &entry;
+      entry.in_lane = true;
+    }
+    EnterCap(entry);
+  } else if (lane.holder) {
+    entry.state = State::kLane;
+    lane.waiting.push_back(&entry);
+  } else {
+    lane.holder = &entry;
+    entry.in_lane = true;
+    EnterCap(entry);
+  }
+}
+
+void Dispatcher::EnterCap(Entry& entry) {
+  const std::string& driver = CreateOf(entry).work.target.driver;
+  Cap& cap = caps_[driver];
+  if (entry.created || cap.creating < profiles_.Of(driver).max_creating) {
+    ++cap.creating;
+    entry.in_cap = true;
+    Enqueue(entry);
+  } else {
+    entry.state = State::kCap;
+    entry.key = {kScheduled, CreateOf(entry).order, entry.seq};
+    cap.waiting[entry.key] = &entry;
+  }
+}
+
+void Dispatcher::Enqueue(Entry& entry) {
+  entry.state = State::kQueued;
+  if (std::holds_alternative<PruneSnapshots>(entry.body)) {
+    entry.key = {kPruning, absl::InfinitePast(), entry.seq};
+  } else {
+    entry.key = {entry.created ? kExisting : kScheduled, CreateOf(entry).order, entry.seq};
+  }
+  queue_[entry.key] = &entry;
+  Pump();
+}
+
+void Dispatcher::Pump() {
+  while (!queue_.empty() && !paused_) {
+    Entry& entry = *queue_.begin()->second;
+    if (!Send(entry)) break;
+    queue_.erase(entry.key);
+  }
+}
+
+bool Dispatcher::Send(Entry& entry) {
+  Job job{.job_id = entry.id, .attempt = entry.attempt + 1, .epoch = epoch_};
+  if (auto* create = std::get_if<Create>(&entry.body)) {
+    create->work.post_before =
+        std::min(create->start_deadline, loop_.Now() + std::min(kAttemptLimit, quarantine_ / 2));
+    job.work = create->work;
+  } else {
+    job.work = std::get<PruneSnapshots>(entry.body);
+  }
+  if (!pool_.TrySend(job, entry.created)) {
+    if (entry.last_error.ok()) {
+      entry.last_error = WithReason(absl::UnavailableError(pool_.connected() == 0 ? "no executor is connected"
+                                                                                  : "no executor has a free slot"),
+                                    Reason::kNoExecutor);
+    }
+    return false;
+  }
+  ++entry.attempt;
+  entry.state = State::kSent;
+  return true;
+}
+
+void Dispatcher::OnEvent(const JobEvent& event) {
+  auto it = entries_.find(event.job_id);
+  if (it == entries_.end()) return;
+  Entry& entry = *it->second;
+  if (std::holds_alternative<PruneSnapshots>(entry.body)) {
+    if (event.phase != Phase::kDone) return;
+    auto done = std::move(entry.pruned);
+    entries_.erase(it);
+    if (event.status.ok()) {
+      done(event.deleted);
+    } else {
+      done(event.status);
+    }
+    return;
+  }
+  if (event.phase >= Phase::kCreated && !event.snapshot_uid.empty() && event.created) {
+    MarkCreated(entry, event.snapshot_uid, *event.created);
+  }
+  if (event.phase == Phase::kCut || event.phase == Phase::kReady) {
+    if (!std::exchange(entry.cut, true)) {
+      CreateOf(entry).progress(event);
+      ReleaseCut(entry);
+    }
+  }
+  if (event.phase != Phase::kDone) return;
+  if (event.status.ok()) {
+    Finish(entry, absl::OkStatus());
+  } else {
+    Failed(entry, event.status);
+  }
+}
+
+void Dispatcher::MarkCreated(Entry& entry, const std::string& uid, absl::Time created) {
+  entry.created_time = created;
+  if (std::exchange(entry.created_told, true)) return;
+  CreateSnapshot& work = CreateOf(entry).work;
+  if (!entry.created) {
+    entry.created = true;
+    --posting_;
+  }
+  work.known_uid = uid;
+  entry.failures = 0;
+  ArmDeadline(entry);
+  CreateOf(entry).progress(JobEvent{.job_id = entry.id, .attempt = entry.attempt, .phase = Phase::kCreated, .snapshot_uid = uid,
+                                    .created = created});
+}
+
+void Dispatcher::ReleaseCut(Entry& entry) {
+  const CreateSnapshot& work = CreateOf(entry).work;
+  if (std::exchange(entry.in_cap, false)) {
+    Cap& cap = caps_[work.target.driver];
+    --cap.creating;
+    if (!cap.waiting.empty() && cap.creating < profiles_.Of(work.target.driver).max_creating) {
+      Entry& next = *cap.waiting.begin()->second;
+      cap.waiting.erase(cap.waiting.begin());
+      EnterCap(next);
+    }
+  }
+  if (std::exchange(entry.in_lane, false)) {
+    auto it = lanes_.find(work.identity.claim_uid);
+    it->second.holder = nullptr;
+    if (it->second.waiting.empty()) {
+      lanes_.erase(it);
+    } else {
+      Entry& next = *it->second.waiting.front();
+      it->second.waiting.pop_front();
+      it->second.holder = &next;
+      next.in_lane = true;
+      EnterCap(next);
+    }
+  }
+}
+
+void Dispatcher::OnLost(const std::string& job_id, const absl::Status& why) {
+  auto it = entries_.find(job_id);
+  if (it == entries_.end()) return;
+  Entry& entry = *it->second;
+  if (std::holds_alternative<PruneSnapshots>(entry.body)) {
+    auto done = std::move(entry.pruned);
+    entries_.erase(it);
+    done(why);
+    return;
+  }
+  // Not a failure of the job: another executor takes it over at once.
+  entry.last_error = WithReason(why, Reason::kNoExecutor);
+  metrics_.CountRetry(Reason::kNoExecutor);
+  if (!entry.created && loop_.Now() >= CreateOf(entry).start_deadline) {
+    Failed(entry, entry.last_error);
+  } else {
+    Enqueue(entry);
+  }
+}
+
+void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
+  Create& create = CreateOf(entry);
+  if (entry.withdrawn && !entry.created && absl::IsCancelled(status)) return Finish(entry, status);
+  if (IsFinal(status) && !(absl::IsCancelled(status) && !entry.withdrawn)) return Finish(entry, status);
+  entry.last_error = status;
+  if (entry.withdrawn && !entry.created) return Finish(entry, absl::CancelledError(status.message()));
+  const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
+  if (!entry.created && loop_.Now() + delay >= create.start_deadline) {
+    // A POST whose reply was lost may have been carried out all the same.
+    if (std::string uid = find_uid_(create.work); !uid.empty()) {
+      entry.created = true;
+      --posting_;
+      create.work.known_uid = uid;
+      entry.created_time = loop_.Now();
+      ArmDeadline(entry);
+      return Enqueue(entry);
+    }
+    return Finish(entry, WithReason(absl::DeadlineExceededError(
+                                        fmt::format("not asked for before its starting deadline; last cause: {}", Text(status))),
+                                    Reason::kDeadlineExceeded));
+  }
+  metrics_.CountRetry(ReasonOf(status));
+  log_.Info("retry", {{"job", entry.id}, {"snapshot", create.work.name}, {"attempt", entry.attempt}, {"delay", delay}, {"error", status}});
+  entry.state = State::kBackoff;
+  entry.timer = loop_.After(delay, [this, &entry] { Enqueue(entry); });
+}
+
+void Dispatcher::ArmDeadline(Entry& entry) {
+  const absl::Time due =
+      entry.created ? entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace : CreateOf(entry).start_deadline;
+  const absl::Duration delay = std::clamp(due - loop_.Now(), absl::Milliseconds(1), kRecheckWallClock);
+  entry.deadline = loop_.After(delay, [this, id = entry.id] { OnDeadline(id); });
+}
+
+void Dispatcher::OnDeadline(const std::string& id) {
+  auto it = entries_.find(id);
+  if (it == entries_.end()) return;
+  Entry& entry = *it->second;
+  Create& create = CreateOf(entry);
+  if (entry.created) {
+    if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace) return ArmDeadline(entry);
+    Finish(entry, WithReason(absl::DeadlineExceededError(fmt::format("not ready within {}{}", absl::FormatDuration(create.work.ready_timeout),
+                                                                     entry.last_error.ok()
+                                                                         ? ""
+                                                                         : fmt::format("; last cause: {}", Text(entry.last_error)))),
+                             Reason::kNotReadyInTime));
+    return;
+  }
+  if (loop_.Now() < create.start_deadline) return ArmDeadline(entry);
+  // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job.
+  if (entry.state == State::kSent) return;
+  Failed(entry, entry.last_error.ok() ? absl::UnavailableError(entry.state == State::kLane
+                                                                   ? "another snapshot of the volume was being taken all the time"
+                                                                   : "the driver's limit of snapshots being taken was reached all the time")
+                                      : entry.last_error);
+}
+
+void Dispatcher::Withdraw(const std::string& job_id) {
+  auto it = entries_.find(job_id);
+  if (it == entries_.end() || it->second->created) return;
+  Entry& entry = *it->second;
+  entry.withdrawn = true;
+  if (entry.state == State::kSent) {
+    pool_.Cancel(job_id);
+  } else {
+    Finish(entry, absl::CancelledError("withdrawn before it was asked for"));
+  }
+}
+
+void Dispatcher::Finish(Entry& entry, absl::Status status) {
+  Create& create = CreateOf(entry);
+  switch (entry.state) {
+    case State::kLane: {
+      auto& waiting = lanes_[create.work.identity.claim_uid].waiting;
+      waiting.erase(std::find(waiting.begin(), waiting.end(), &entry));
+      break;
+    }
+    case State::kCap:
+      caps_[create.work.target.driver].waiting.erase(entry.key);
+      break;
+    case State::kQueued:
+      queue_.erase(entry.key);
+      break;
+    case State::kSent:
+      pool_.Cancel(entry.id);
+      break;
+    case State::kBackoff:
+      break;
+  }
+  if (!entry.created) --posting_;
+  auto it = entries_.find(entry.id);
+  const std::unique_ptr<Entry> owned = std::move(it->second);
+  entries_.erase(it);
+  ReleaseCut(*owned);
+  create.done(std::move(status));
+}
+
+}  // namespace snapkeeper

@@ -1,0 +1,128 @@
+#ifndef SNAPKEEPER_SCHEDULER_DISPATCHER_H_
+#define SNAPKEEPER_SCHEDULER_DISPATCHER_H_
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/functional/any_invocable.h>
+#include <absl/status/statusor.h>
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "common/base/backoff.h"
+#include "common/base/event_loop.h"
+#include "common/base/log.h"
+#include "common/model/job.h"
+#include "scheduler/executor_pool.h"
+#include "scheduler/metrics.h"
+#include "scheduler/profiles.h"
+
+namespace snapkeeper {
+
+// The queue, the limits and the one retry loop. A job to create goes through: its volume's lane (one snapshot of a volume is asked for at a
+// time, freed at the cut), its driver's cap (maxCreating, from being sent to the cut), an executor's slot. A failed attempt is tried again
+// with backoff until the starting deadline; once the object exists, until its ready deadline. Loop thread only.
+class Dispatcher {
+ public:
+  struct Create {
+    CreateSnapshot work;            // post_before is set at each send
+    absl::Time start_deadline;      // of the POST
+    absl::Time order;               // smaller goes first: the cut of the volume's newest ready snapshot
+    // kCreated, kCut, kReady, each at most once and in this order.
+    absl::AnyInvocable<void(const JobEvent&)> progress;
+    // Once, at the end; the job is forgotten before. Reasons: see model/reason.h. Cancelled: Withdraw came in time.
+    absl::AnyInvocable<void(absl::Status)> done;
+  };
+
+  // Calls that cost the executors nothing to answer from here: whether the object of this name and identity is known to exist.
+  using FindUid = std::function<std::string(const CreateSnapshot& work)>;
+
+  Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool, const DriverProfiles& profiles,
+             absl::Duration quarantine, FindUid find_uid);
+
+  void Start(int64_t epoch) { epoch_ = epoch; }
+  // The clock is too far off to act (design section 5): nothing new is sent until it is right again.
+  void SetPaused(bool paused);
+
+  std::string Submit(Create create);
+  // Tried once: a plan is void soon, and whoever made it makes another. Answers the UIDs that were deleted.
+  std::string Submit(PruneSnapshots prune, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done);
+  // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing changes.
+  void Withdraw(const std::string& job_id);
+
+  // From the pool.
+  void OnCapacity() { Pump(); }
+  void OnEvent(const JobEvent& event);
+  void OnLost(const std::string& job_id, const absl::Status& why);
+
+  // Jobs whose POST is still ahead.
+  int posting() const { return posting_; }
+  int queued() const { return static_cast<int>(queue_.size()); }
+
+ private:
+  enum class State { kLane, kCap, kQueued, kSent, kBackoff };
+  using QueueKey = std::tuple<int, absl::Time, uint64_t>;
+  struct Entry {
+    std::string id;
+    uint64_t seq;
+    State state = State::kLane;
+    std::variant<Create, PruneSnapshots> body;
+    absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> pruned;
+    int attempt = 0;
+    int failures = 0;
+    bool created = false, created_told = false, cut = false, withdrawn = false;
+    bool in_lane = false, in_cap = false;
+    absl::Time created_time;
+    absl::Status last_error;
+    QueueKey key;
+    Timer timer;     // backoff
+    Timer deadline;  // start deadline, then ready deadline
+  };
+
+  Create& CreateOf(Entry& entry) { return std::get<Create>(entry.body); }
+  void EnterLane(Entry& entry);
+  void EnterCap(Entry& entry);
+  void Enqueue(Entry& entry);
+  void Pump();
+  bool Send(Entry& entry);
+  void ReleaseCut(Entry& entry);
+  void MarkCreated(Entry& entry, const std::string& uid, absl::Time created);
+  void Failed(Entry& entry, const absl::Status& status);
+  void ArmDeadline(Entry& entry);
+  void OnDeadline(const std::string& id);
+  void Finish(Entry& entry, absl::Status status);
+
+  EventLoop& loop_;
+  Rng& rng_;
+  Log& log_;
+  SchedulerMetrics& metrics_;
+  ExecutorPool& pool_;
+  const DriverProfiles& profiles_;
+  const absl::Duration quarantine_;
+  const FindUid find_uid_;
+  int64_t epoch_ = 0;
+  bool paused_ = false;
+  uint64_t next_seq_ = 0;
+  int posting_ = 0;
+  absl::flat_hash_map<std::string, std::unique_ptr<Entry>> entries_;
+  std::map<QueueKey, Entry*> queue_;  // only what waits for a slot
+  struct Lane {
+    Entry* holder = nullptr;
+    std::deque<Entry*> waiting;
+  };
+  absl::flat_hash_map<std::string, Lane> lanes_;  // by claim UID
+  struct Cap {
+    int creating = 0;
+    std::map<QueueKey, Entry*> waiting;
+  };
+  absl::flat_hash_map<std::string, Cap> caps_;  // by driver
+};
+
+}  // namespace snapkeeper
+
+#endif  // SNAPKEEPER_SCHEDULER_DISPATCHER_H_

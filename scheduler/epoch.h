@@ -1,0 +1,53 @@
+#ifndef SNAPKEEPER_SCHEDULER_EPOCH_H_
+#define SNAPKEEPER_SCHEDULER_EPOCH_H_
+
+#include <absl/functional/any_invocable.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "common/base/backoff.h"
+#include "common/base/event_loop.h"
+#include "common/base/log.h"
+#include "common/kube/api.h"
+#include "common/kube/reflector.h"
+
+namespace snapkeeper {
+
+// Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a compare-and-swap by whoever takes over. It is
+// no lock: names are. It tells executors and status writes which of two schedulers came later. Loop thread only.
+class Epoch {
+ public:
+  Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder);
+
+  // Takes the epoch, trying until it succeeds; it is higher than `floor`, so that a Lease that was deleted does not bring an old one back.
+  // Then watches the Lease: `deposed` runs once when it shows a higher one.
+  void Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken, absl::AnyInvocable<void(std::string)> deposed);
+
+ private:
+  void Read();
+  void OnRead(absl::StatusOr<ObjectPtr> result);
+  void OnWritten(absl::StatusOr<ObjectPtr> result);
+  void Retry(const absl::Status& status);
+
+  EventLoop& loop_;
+  KubeApi& api_;
+  Rng& rng_;
+  Log& log_;
+  const ObjectKey key_;
+  const std::string holder_;
+  int64_t floor_ = 0;
+  int64_t epoch_ = 0;
+  int failures_ = 0;
+  absl::AnyInvocable<void(int64_t)> taken_;
+  absl::AnyInvocable<void(std::string)> deposed_;
+  Reflector<Lease> lease_;
+  Call call_;
+  Timer retry_;
+};
+
+}  // namespace snapkeeper
+
+#endif  // SNAPKEEPER_SCHEDULER_EPOCH_H_

@@ -1,0 +1,139 @@
+#include "scheduler/executor_pool.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace snapkeeper {
+
+ExecutorPool::ExecutorPool(EventLoop& loop, Rng& rng, Log& log, std::vector<ExecutorClient*> clients, absl::Duration heartbeat)
+    : loop_(loop), rng_(rng), log_(log), heartbeat_(heartbeat) {
+  for (ExecutorClient* client : clients) connections_.push_back({.client = client});
+}
+
+ExecutorPool::~ExecutorPool() = default;
+
+void ExecutorPool::Start(SchedulerHello hello, Handlers handlers) {
+  hello_ = std::move(hello);
+  handlers_ = std::move(handlers);
+  for (size_t i = 0; i < connections_.size(); ++i) Open(i);
+}
+
+void ExecutorPool::Open(size_t index) {
+  Connection& c = connections_[index];
+  c.draining = false;
+  c.last_heard = loop_.Elapsed();
+  c.stream = c.client->Open([this, index](ToScheduler message) { OnMessage(index, std::move(message)); },
+                            [this, index](absl::Status status) { OnClosed(index, status); });
+  c.stream->Send(hello_);
+  c.heartbeat = loop_.After(heartbeat_, [this, index] { Beat(index); });
+}
+
+void ExecutorPool::Beat(size_t index) {
+  Connection& c = connections_[index];
+  if (loop_.Elapsed() - c.last_heard > kDeadBeats * heartbeat_) {
+    OnClosed(index, absl::UnavailableError(fmt::format("executor {} was silent for {}", c.client->address(),
+                                                       absl::FormatDuration(loop_.Elapsed() - c.last_heard))));
+    return;
+  }
+  c.stream->Send(Heartbeat{});
+  c.heartbeat = loop_.After(heartbeat_, [this, index] { Beat(index); });
+}
+
+void ExecutorPool::OnMessage(size_t index, ToScheduler message) {
+  Connection& c = connections_[index];
+  c.last_heard = loop_.Elapsed();
+  if (const auto* hello = std::get_if<ExecutorHello>(&message)) {
+    c.hello = *hello;
+    c.ready = true;
+    c.failures = 0;
+    log_.Info("executor connected", {{"executor", c.client->address()}, {"instance", hello->instance}, {"slots", hello->slots}});
+    handlers_.capacity();
+  } else if (const auto* event = std::get_if<JobEvent>(&message)) {
+    OnEvent(index, *event);
+  } else if (std::holds_alternative<Draining>(message)) {
+    c.ready = false;
+    c.draining = true;
+    log_.Info("executor draining", {{"executor", c.client->address()}});
+  }
+}
+
+void ExecutorPool::OnEvent(size_t index, const JobEvent& event) {
+  auto it = where_.find(event.job_id);
+  if (it == where_.end() || it->second.connection != index || it->second.attempt != event.attempt) return;  // a stale attempt
+  Place& place = it->second;
+  if (event.phase < place.phase) return;
+  place.phase = event.phase;
+  bool freed = false;
+  if (event.phase == Phase::kDone) {
+    Leave(event.job_id);
+    freed = true;
+  } else if (event.phase >= Phase::kCreated && !place.parked) {
+    place.parked = true;
+    --connections_[index].in_slots;
+    ++connections_[index].parked;
+    freed = true;
+  }
+  handlers_.event(event);
+  if (freed) handlers_.capacity();
+}
+
+void ExecutorPool::Leave(const std::string& job_id) {
+  auto it = where_.find(job_id);
+  Connection& c = connections_[it->second.connection];
+  --(it->second.parked ? c.parked : c.in_slots);
+  where_.erase(it);
+}
+
+void ExecutorPool::OnClosed(size_t index, const absl::Status& status) {
+  Connection& c = connections_[index];
+  const bool was_ready = std::exchange(c.ready, false);
+  c.stream.reset();
+  c.heartbeat.Cancel();
+  if (absl::IsFailedPrecondition(status)) {
+    handlers_.deposed(fmt::format("executor {}: {}", c.client->address(), status.message().data()));
+    return;
+  }
+  if (was_ready || ++c.failures == 1) {
+    log_.Warning("executor disconnected", {{"executor", c.client->address()}, {"error", status}});
+  }
+  c.reconnect = loop_.After(Backoff{absl::Milliseconds(100), absl::Seconds(1)}.Delay(1 + c.failures, rng_),
+                            [this, index] { Open(index); });
+  std::vector<std::string> lost;
+  for (const auto& [job_id, place] : where_) {
+    if (place.connection == index) lost.push_back(job_id);
+  }
+  std::sort(lost.begin(), lost.end());
+  for (const std::string& job_id : lost) {
+    Leave(job_id);
+    handlers_.lost(job_id, status.ok() ? absl::UnavailableError(fmt::format("executor {} left", c.client->address())) : status);
+  }
+}
+
+bool ExecutorPool::TrySend(const Job& job, bool created) {
+  Connection* best = nullptr;
+  for (Connection& c : connections_) {
+    const bool room = created ? c.parked < c.hello.parked_limit : c.in_slots < c.hello.slots && c.parked < c.hello.parked_limit;
+    if (!c.ready || !room) continue;
+    if (!best || c.in_slots + c.parked < best->in_slots + best->parked) best = &c;
+  }
+  if (!best) return false;
+  ++(created ? best->parked : best->in_slots);
+  where_[job.job_id] = {.connection = static_cast<size_t>(best - connections_.data()), .attempt = job.attempt, .parked = created};
+  best->stream->Send(job);
+  return true;
+}
+
+bool ExecutorPool::Cancel(const std::string& job_id) {
+  auto it = where_.find(job_id);
+  if (it == where_.end()) return false;
+  connections_[it->second.connection].stream->Send(CancelJob{.job_id = job_id, .attempt = it->second.attempt});
+  return true;
+}
+
+int ExecutorPool::connected() const {
+  return static_cast<int>(std::count_if(connections_.begin(), connections_.end(), [](const Connection& c) { return c.ready; }));
+}
+
+}  // namespace snapkeeper

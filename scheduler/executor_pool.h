@@ -1,0 +1,83 @@
+#ifndef SNAPKEEPER_SCHEDULER_EXECUTOR_POOL_H_
+#define SNAPKEEPER_SCHEDULER_EXECUTOR_POOL_H_
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/status/status.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/backoff.h"
+#include "common/base/event_loop.h"
+#include "common/base/log.h"
+#include "common/model/job.h"
+#include "scheduler/executor_client.h"
+
+namespace snapkeeper {
+
+// The streams to all executors: hello, heartbeats, reconnecting after 100 ms to 1 s, and which job is where. It neither queues nor retries:
+// what is lost is told. Loop thread only.
+class ExecutorPool {
+ public:
+  struct Handlers {
+    std::function<void()> capacity;                 // a slot may have become free
+    std::function<void(const JobEvent&)> event;     // of the current attempt of a job, in order of phases
+    std::function<void(const std::string& job_id, absl::Status why)> lost;  // the executor went away with it
+    std::function<void(std::string why)> deposed;   // an executor belongs to a higher epoch
+  };
+
+  ExecutorPool(EventLoop& loop, Rng& rng, Log& log, std::vector<ExecutorClient*> clients, absl::Duration heartbeat);
+  ~ExecutorPool();
+
+  void Start(SchedulerHello hello, Handlers handlers);
+
+  // Gives the job to the executor with the fewest jobs that has a free slot (for one that was created already: a free parking place).
+  // False: nobody has.
+  bool TrySend(const Job& job, bool created);
+  // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event. False: the job is nowhere.
+  bool Cancel(const std::string& job_id);
+
+  int connected() const;
+  int outstanding() const { return static_cast<int>(where_.size()); }
+
+ private:
+  struct Connection {
+    ExecutorClient* client;
+    std::unique_ptr<ExecutorStream> stream;
+    bool ready = false;  // hello received, not draining
+    bool draining = false;
+    ExecutorHello hello;
+    int in_slots = 0, parked = 0;
+    absl::Duration last_heard;
+    int failures = 0;
+    Timer heartbeat, reconnect;
+  };
+  struct Place {
+    size_t connection;
+    int attempt;
+    bool parked;
+    Phase phase = Phase::kAccepted;
+  };
+
+  void Open(size_t index);
+  void OnMessage(size_t index, ToScheduler message);
+  void OnClosed(size_t index, const absl::Status& status);
+  void Beat(size_t index);
+  void OnEvent(size_t index, const JobEvent& event);
+  void Leave(const std::string& job_id);
+
+  EventLoop& loop_;
+  Rng& rng_;
+  Log& log_;
+  const absl::Duration heartbeat_;
+  SchedulerHello hello_;
+  Handlers handlers_;
+  std::vector<Connection> connections_;
+  absl::flat_hash_map<std::string, Place> where_;
+};
+
+}  // namespace snapkeeper
+
+#endif  // SNAPKEEPER_SCHEDULER_EXECUTOR_POOL_H_

@@ -1,0 +1,166 @@
+#include "scheduler/pruner.h"
+
+#include <algorithm>
+#include <set>
+
+#include "common/model/names.h"
+
+namespace snapkeeper {
+namespace {
+
+constexpr absl::Duration kGather = absl::Milliseconds(200);   // changes come in bursts
+constexpr absl::Duration kAfterTime = absl::Seconds(1);       // volumes of one run come of age within a second of each other
+constexpr absl::Duration kPlanAgain = absl::Seconds(30);      // the executor's fresh reads spared something
+
+}  // namespace
+
+Pruner::Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs, Dispatcher& dispatcher,
+               SchedulerMetrics& metrics, absl::Duration quarantine)
+    : loop_(loop),
+      rng_(rng),
+      log_(log),
+      caches_(caches),
+      runs_(runs),
+      dispatcher_(dispatcher),
+      metrics_(metrics),
+      quarantine_(quarantine) {}
+
+void Pruner::Start() {
+  started_ = true;
+  leader_since_ = loop_.Now();
+  for (const std::string& uid : caches_.PolicyUidsOfSnapshots()) Changed(uid);
+}
+
+void Pruner::SetPaused(bool paused) {
+  if (!std::exchange(paused_, paused) || paused) return;
+  for (auto& [uid, entry] : entries_) Arm(uid, kGather);
+}
+
+void Pruner::Changed(const std::string& policy_uid) {
+  if (!started_) return;
+  Arm(policy_uid, kGather);
+}
+
+void Pruner::Arm(const std::string& policy_uid, absl::Duration delay) {
+  std::unique_ptr<Entry>& slot = entries_[policy_uid];
+  if (!slot) slot = std::make_unique<Entry>();
+  Entry& entry = *slot;
+  const absl::Duration due = loop_.Elapsed() + delay;
+  if (entry.due && *entry.due <= due) return;
+  entry.due = due;
+  entry.timer = loop_.After(delay, [this, policy_uid] { Evaluate(policy_uid); });
+}
+
+PruneMember Pruner::KnownOf(const Snapshot& snapshot) const {
+  const std::optional<absl::Time> posted = runs_.PostedAt(snapshot.policy_uid, snapshot.instant);
+  return {.name = snapshot.meta.name,
+          .uid = snapshot.meta.uid,
+          .bound_content = snapshot.bound_content,
+          .bound = caches_.IsBound(snapshot),
+          .pinned = caches_.IsPinned(snapshot),
+          .posted_known = posted.has_value(),
+          .posted = posted.value_or(absl::InfinitePast())};
+}
+
+std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const PolicyState* state, const std::string& ns,
+                                           const std::vector<Caches::SnapshotPtr>& snapshots, absl::Time& next_change) const {
+  const absl::Time now = loop_.Now();
+  PruneSnapshots job{.ns = ns,
+                     .policy_uid = policy_uid,
+                     .policy_gone = state == nullptr,
+                     .planned_at = now,
+                     .quarantine = quarantine_,
+                     .leader_since = leader_since_};
+  std::optional<RetentionRule> rule;
+  if (state) {
+    job.policy_name = state->policy->meta.name;
+    job.policy_generation = state->policy->meta.generation;
+    rule = state->policy->spec.retention;
+    if (state->schedule) {
+      if (auto newest = state->schedule->cron.Prev(now + absl::Nanoseconds(1), state->schedule->zone)) {
+        job.second_newest_due = state->schedule->cron.Prev(*newest, state->schedule->zone);
+      }
+    }
+  } else if (!snapshots.empty()) {
+    const std::string& owner = snapshots.front()->policy;  // "namespace/name"
+    job.policy_name = owner.substr(owner.find('/') + 1);
+  }
+
+  std::map<std::string, std::vector<Caches::SnapshotPtr>> series;  // by claim UID
+  for (const auto& snapshot : snapshots) {
+    if (snapshot->meta.ns == ns && ProvenIdentity(*snapshot) && !caches_.IsMisbound(*snapshot)) series[snapshot->claim_uid].push_back(snapshot);
+  }
+  for (const auto& [claim_uid, own] : series) {
+    PruneSnapshots::Series entry{.claim_uid = claim_uid, .claim_exists = caches_.ClaimExists(claim_uid)};
+    std::vector<SeriesMember> members;
+    std::set<std::string> own_names;
+    for (const auto& snapshot : own) {
+      entry.members.push_back(KnownOf(*snapshot));
+      own_names.insert(snapshot->meta.name);
+      members.push_back(MakeMember(*snapshot, entry.members.back(), policy_uid, claim_uid, now));
+    }
+    for (const auto& other : caches_.OfClaim(ns, own.front()->source_claim)) {
+      // What another PVC of the same name left says nothing of this one.
+      const bool other_claim = ProvenIdentity(*other) && other->claim_uid != claim_uid;
+      if (own_names.contains(other->meta.name) || other_claim) continue;
+      members.push_back(MakeMember(*other, KnownOf(*other), policy_uid, claim_uid, now));
+    }
+    const RetentionPlan plan = PlanRetention(members, rule,
+                                             {.now = now,
+                                              .quarantine = quarantine_,
+                                              .leader_since = leader_since_,
+                                              .claim_exists = entry.claim_exists,
+                                              .second_newest_due = job.second_newest_due});
+    next_change = std::min(next_change, plan.next_change);
+    for (const Decision& decision : plan.Pruned()) entry.candidates.push_back(decision.uid);
+    if (!entry.candidates.empty()) job.series.push_back(std::move(entry));
+  }
+  if (job.series.empty()) return std::nullopt;
+  return job;
+}
+
+void Pruner::Evaluate(const std::string& policy_uid) {
+  Entry& entry = *entries_.at(policy_uid);
+  entry.due.reset();
+  if (entry.running || paused_) return;  // done and SetPaused ask again
+  if (runs_.Unsettled(policy_uid)) return Arm(policy_uid, kAfterTime);
+  const std::vector<Caches::SnapshotPtr> snapshots = caches_.OfPolicy(policy_uid);
+  if (snapshots.empty()) {
+    entries_.erase(policy_uid);
+    return;
+  }
+  const PolicyState* state = runs_.Find(policy_uid);
+  if (state && state->gone) state = nullptr;
+  if (state && (!state->recovered || state->policy->spec.suspend)) return;
+
+  std::set<std::string> namespaces;
+  for (const auto& snapshot : snapshots) namespaces.insert(snapshot->meta.ns);
+  absl::Time next_change = absl::InfiniteFuture();
+  for (const std::string& ns : namespaces) {
+    // A policy takes snapshots in its own namespace alone; others that carry its UID are not its.
+    if (state && ns != state->policy->meta.ns) continue;
+    std::optional<PruneSnapshots> job = Plan(policy_uid, state, ns, snapshots, next_change);
+    if (!job) continue;
+    size_t wanted = 0;
+    for (const auto& series : job->series) wanted += series.candidates.size();
+    entry.running = true;
+    dispatcher_.Submit(*std::move(job), [this, policy_uid, wanted](absl::StatusOr<std::vector<std::string>> deleted) {
+      Entry& done = *entries_.at(policy_uid);
+      done.running = false;
+      if (!deleted.ok()) {
+        log_.Warning("prune failed", {{"policy_uid", policy_uid}, {"error", deleted.status()}});
+        metrics_.CountPruned(0, deleted.status());
+        return Arm(policy_uid, Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(++done.failures, rng_));
+      }
+      done.failures = 0;
+      metrics_.CountPruned(static_cast<int>(deleted->size()), absl::OkStatus());
+      Arm(policy_uid, deleted->size() < wanted ? kPlanAgain : kAfterTime);
+    });
+    break;
+  }
+  if (!entry.running && next_change != absl::InfiniteFuture()) {
+    Arm(policy_uid, std::clamp(next_change - loop_.Now(), absl::ZeroDuration(), absl::Hours(1)) + kAfterTime);
+  }
+}
+
+}  // namespace snapkeeper

@@ -1,0 +1,68 @@
+#ifndef SNAPKEEPER_SCHEDULER_PRUNER_H_
+#define SNAPKEEPER_SCHEDULER_PRUNER_H_
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/time/time.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/backoff.h"
+#include "common/base/event_loop.h"
+#include "common/base/log.h"
+#include "common/model/retention.h"
+#include "scheduler/caches.h"
+#include "scheduler/dispatcher.h"
+#include "scheduler/metrics.h"
+#include "scheduler/runs.h"
+
+namespace snapkeeper {
+
+// Plans retention of each policy's series when something changed or its time has come, and gives what is to go to an executor, which plans
+// again on fresh reads. One prune job per policy at a time; waits while a run is being taken, so that one job serves all of its volumes.
+// Also looks after managed snapshots of policies that are gone. Loop thread only.
+class Pruner {
+ public:
+  Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs, Dispatcher& dispatcher, SchedulerMetrics& metrics,
+         absl::Duration quarantine);
+
+  // Nothing is pruned before; the leader's time begins now. Needs all caches.
+  void Start();
+  void SetPaused(bool paused);
+  // Something that retention of this policy depends on has changed.
+  void Changed(const std::string& policy_uid);
+
+ private:
+  struct Entry {
+    Timer timer;
+    std::optional<absl::Duration> due;  // on the Elapsed() clock
+    bool running = false;
+    int failures = 0;
+  };
+  void Arm(const std::string& policy_uid, absl::Duration delay);
+  void Evaluate(const std::string& policy_uid);
+  // Plans all series of the policy in one namespace; the job where there are candidates.
+  std::optional<PruneSnapshots> Plan(const std::string& policy_uid, const PolicyState* state, const std::string& ns,
+                                     const std::vector<Caches::SnapshotPtr>& snapshots, absl::Time& next_change) const;
+  PruneMember KnownOf(const Snapshot& snapshot) const;
+
+  EventLoop& loop_;
+  Rng& rng_;
+  Log& log_;
+  const Caches& caches_;
+  const Runs& runs_;
+  Dispatcher& dispatcher_;
+  SchedulerMetrics& metrics_;
+  const absl::Duration quarantine_;
+  bool started_ = false, paused_ = false;
+  absl::Time leader_since_;
+  absl::flat_hash_map<std::string, std::unique_ptr<Entry>> entries_;  // by policy UID
+};
+
+}  // namespace snapkeeper
+
+#endif  // SNAPKEEPER_SCHEDULER_PRUNER_H_

@@ -1,0 +1,109 @@
+#include "scheduler/run.h"
+
+#include <algorithm>
+
+namespace snapkeeper {
+namespace {
+
+int& CountOf(RunCounts& counts, Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPending:
+      return counts.pending;
+    case Outcome::kSucceeded:
+      return counts.succeeded;
+    case Outcome::kSucceededLate:
+      return counts.succeeded_late;
+    case Outcome::kFailed:
+      return counts.failed;
+    case Outcome::kSkipped:
+      return counts.skipped;
+    case Outcome::kCancelled:
+      return counts.cancelled;
+  }
+  return counts.pending;
+}
+
+RunState StateOf(const Run& run, const RunCounts& counts) {
+  if (!run.completion_time) return run.posted_time ? RunState::kSettling : RunState::kPosting;
+  const int good = counts.succeeded + counts.succeeded_late;
+  if (good == counts.selected) return good > 0 ? RunState::kSucceeded : RunState::kSkipped;
+  if (good > 0) return RunState::kPartiallySucceeded;
+  return counts.failed > 0 ? RunState::kFailed : RunState::kSkipped;
+}
+
+bool IsBad(Outcome outcome) {
+  return outcome == Outcome::kFailed || outcome == Outcome::kSkipped || outcome == Outcome::kCancelled;
+}
+
+}  // namespace
+
+bool Run::AllPosted() const {
+  return std::all_of(volumes.begin(), volumes.end(),
+                     [](const auto& v) { return v.second.posted || v.second.final(); });
+}
+
+bool Run::AllFinal() const {
+  return std::all_of(volumes.begin(), volumes.end(), [](const auto& v) { return v.second.final(); });
+}
+
+RunRecord ToRecord(const Run& run) {
+  RunRecord record{.instant = run.instant,
+                   .generation = run.generation,
+                   .start_time = run.start_time,
+                   .posted_time = run.posted_time,
+                   .completion_time = run.completion_time,
+                   .counts = run.carried};
+  int named = 0;
+  for (const auto& [uid, volume] : run.volumes) {
+    ++CountOf(record.counts, volume.outcome);
+    if (!IsBad(volume.outcome)) continue;
+    ++named;
+    record.failures.push_back({.claim = volume.claim,
+                               .claim_uid = volume.claim_uid,
+                               .snapshot = volume.posted ? volume.snapshot : "",
+                               .outcome = volume.outcome,
+                               .reason = volume.reason,
+                               .message = BoundMessage(volume.message)});
+  }
+  record.counts.selected = record.counts.succeeded + record.counts.succeeded_late + record.counts.failed +
+                           record.counts.skipped + record.counts.cancelled + record.counts.pending;
+  std::sort(record.failures.begin(), record.failures.end(),
+            [](const RunFailure& a, const RunFailure& b) { return a.claim < b.claim; });
+  if (record.failures.size() > kMaxFailures) record.failures.resize(kMaxFailures);
+  record.failures_omitted = run.carried.failed + run.carried.skipped + run.carried.cancelled + named -
+                            static_cast<int>(record.failures.size());
+  record.state = StateOf(run, record.counts);
+  return record;
+}
+
+Run FromRecord(const RunRecord& record) {
+  Run run{.instant = record.instant,
+          .generation = record.generation,
+          .start_time = record.start_time.value_or(record.instant),
+          .posted_time = record.posted_time,
+          .completion_time = record.completion_time,
+          .carried = record.counts};
+  run.carried.selected = 0;
+  if (!record.completion_time) run.carried.pending = run.carried.succeeded = 0;
+  for (const RunFailure& failure : record.failures) {
+    run.volumes[failure.claim_uid] = {.claim = failure.claim,
+                                      .claim_uid = failure.claim_uid,
+                                      .snapshot = failure.snapshot,
+                                      .posted = !failure.snapshot.empty(),
+                                      .outcome = failure.outcome,
+                                      .reason = failure.reason,
+                                      .message = failure.message};
+    int& count = CountOf(run.carried, failure.outcome);
+    count = std::max(0, count - 1);
+  }
+  return run;
+}
+
+std::string BoundMessage(std::string_view text) {
+  if (text.size() <= kMaxMessage) return std::string(text);
+  size_t end = kMaxMessage - 3;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return std::string(text.substr(0, end)) + "...";
+}
+
+}  // namespace snapkeeper

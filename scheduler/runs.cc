@@ -1,0 +1,716 @@
+#include "scheduler/runs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/model/due.h"
+#include "common/model/names.h"
+#include "common/model/reason.h"
+#include "common/model/retention.h"
+
+namespace snapkeeper {
+namespace {
+
+// Watermark and outcomes go into one write if the run settles this soon after it was posted.
+constexpr absl::Duration kSettleSoon = absl::Seconds(10);
+constexpr size_t kMaxMissedKept = 1000;
+
+std::string Text(const absl::Status& status) { return std::string(status.message().data(), status.message().size()); }
+
+std::optional<absl::Time> InstantOf(const Snapshot& snapshot) { return ParseInstant(snapshot.instant); }
+
+}  // namespace
+
+Runs::Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher, const DriverProfiles& profiles, EventRecorder& events,
+           Log& log, SchedulerMetrics& metrics, Handlers handlers)
+    : loop_(loop),
+      caches_(caches),
+      dispatcher_(dispatcher),
+      profiles_(profiles),
+      events_(events),
+      log_(log),
+      metrics_(metrics),
+      handlers_(std::move(handlers)),
+      ticker_(loop, [this](const std::string& uid) { OnDue(uid); }) {}
+
+void Runs::Start(int64_t epoch) {
+  epoch_ = epoch;
+  OnSynced();
+}
+
+void Runs::OnSynced() {
+  if (epoch_ == 0) return;
+  if (!started_ && caches_.ready_to_fire()) {
+    started_ = true;
+    caches_.policies().ForEach([this](const Policy& policy) {
+      Adopt(caches_.policies().Find(policy.meta.ns, policy.meta.name));
+    });
+  }
+  if (started_ && !recovered_ && caches_.synced()) {
+    recovered_ = true;
+    for (auto& [uid, state] : states_) Recover(state);
+  }
+}
+
+void Runs::SetPaused(bool paused) {
+  if (!std::exchange(paused_, paused) || paused) return;
+  for (auto& [uid, state] : states_) Fire(state);
+}
+
+// ---- policies
+
+void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before, const std::shared_ptr<const Policy>& after) {
+  if (!started_) return;
+  if (before && (!after || after->meta.uid != before->meta.uid || after->meta.deleting)) {
+    if (auto it = states_.find(before->meta.uid); it != states_.end() && !it->second.gone) {
+      it->second.gone = true;
+      ticker_.Set(before->meta.uid, absl::InfiniteFuture());
+      WithdrawAll(it->second);
+      Forget(before->meta.uid);
+      handlers_.series_changed(before->meta.uid);
+    }
+  }
+  if (!after || after->meta.deleting) return;
+  auto it = states_.find(after->meta.uid);
+  if (it == states_.end()) return Adopt(after);
+  if (after->status.epoch > epoch_) return Absorb(*after);
+  PolicyState& state = it->second;
+  const bool edited = after->meta.generation != state.policy->meta.generation;
+  state.policy = after;
+  if (!edited) return;
+  Compile(state);
+  if (after->spec.suspend) WithdrawAll(state);
+  Fire(state);
+  handlers_.series_changed(after->meta.uid);
+  handlers_.dirty(after->meta.uid, absl::ZeroDuration());
+}
+
+void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
+  if (policy->status.epoch > epoch_) return Absorb(*policy);
+  PolicyState& state = states_[policy->meta.uid];
+  state.policy = policy;
+  const PolicyStatus& status = policy->status;
+  state.watermark = status.last_schedule_time;
+  state.schedule_since = status.schedule_since;
+  state.schedule_hash = status.schedule_hash;
+  state.last_successful = status.last_successful_time;
+  state.missed_runs = status.missed_runs;
+  state.conditions = status.conditions;
+  absl::Time since = std::max(policy->meta.created, state.watermark.value_or(absl::InfinitePast()));
+  for (const RunRecord& record : status.recent_runs) {
+    // An entry and everything before it were accounted for in the write that made it.
+    since = std::max(since, record.instant);
+    if (record.completion_time) state.history[record.instant] = FromRecord(record);
+  }
+  // A policy that was edited before anyone saw it: what it was then is not known, so its past is not fired.
+  if (state.schedule_hash.empty() && policy->meta.generation > 1) state.schedule_hash = "unknown";
+  state.fired_up_to = std::max(since, state.schedule_since.value_or(absl::InfinitePast()));
+  Compile(state);
+  Fire(state);
+  if (recovered_) Recover(state);
+}
+
+void Runs::Compile(PolicyState& state) {
+  const PolicySpec& spec = state.policy->spec;
+  absl::StatusOr<CompiledSchedule> schedule = CompileSchedule(spec);
+  state.schedule.reset();
+  state.schedule_error.clear();
+  if (schedule.ok()) {
+    state.schedule = *std::move(schedule);
+  } else {
+    state.schedule_error = Text(schedule.status());
+    Warn(state, "InvalidSchedule", state.schedule_error);
+  }
+  const std::string hash = ScheduleHash(spec);
+  if (hash == state.schedule_hash) return;
+  if (!state.schedule_hash.empty()) {
+    state.schedule_since = loop_.Now();
+    state.fired_up_to = std::max(state.fired_up_to, loop_.Now());
+    state.unjudged.clear();
+  }
+  state.schedule_hash = hash;
+}
+
+const PolicyState* Runs::Find(const std::string& policy_uid) const {
+  auto it = states_.find(policy_uid);
+  return it == states_.end() ? nullptr : &it->second;
+}
+
+void Runs::Forget(const std::string& policy_uid) {
+  auto it = states_.find(policy_uid);
+  if (it != states_.end() && it->second.gone && it->second.open.empty()) states_.erase(it);
+}
+
+// ---- firing
+
+void Runs::OnDue(const std::string& policy_uid) {
+  if (auto it = states_.find(policy_uid); it != states_.end()) Fire(it->second);
+}
+
+absl::Time Runs::StartDeadline(const PolicyState& state, absl::Time instant) const {
+  return StartingDeadline(state.schedule->cron, state.schedule->zone, instant, state.policy->spec.starting_deadline);
+}
+
+void Runs::Fire(PolicyState& state) {
+  if (state.gone || paused_ || !started_) return;
+  if (!state.schedule || state.policy->spec.suspend) {
+    state.next = absl::InfiniteFuture();
+    ticker_.Set(state.policy->meta.uid, state.next);
+    return;
+  }
+  if (!handlers_.clock_ok()) return;
+  const PolicySpec& spec = state.policy->spec;
+  const Due due = DueFires({.schedule = &state.schedule->cron,
+                            .zone = state.schedule->zone,
+                            .since = state.fired_up_to,
+                            .now = loop_.Now(),
+                            .starting_deadline = spec.starting_deadline,
+                            .run_latest = spec.run_latest});
+  if (due.since_ahead) Warn(state, "WatermarkInFuture", "the last schedule time is in the future: it is not obeyed");
+  state.fired_up_to = due.up_to;
+  state.next = due.next;
+  ticker_.Set(state.policy->meta.uid, state.next);
+  if (!due.missed.empty()) {
+    state.unjudged.insert(state.unjudged.end(), due.missed.begin(), due.missed.end());
+    state.unjudged_too_many |= due.too_many;
+  }
+  if (due.run) StartRun(state, *due.run);
+  if (state.recovered) JudgeMissed(state);
+}
+
+void Runs::StartRun(PolicyState& state, absl::Time instant) {
+  metrics_.ObserveSkew(loop_.Now() - instant);
+  if (state.open.size() >= kMaxOpenRuns) {
+    return RecordSkipped(state, instant, Reason::kTooManyOpen,
+                         fmt::format("{} earlier runs have not settled yet", state.open.size()));
+  }
+  Run& run = state.open[instant];
+  run.instant = instant;
+  run.generation = state.policy->meta.generation;
+  run.start_time = loop_.Now();
+  run.start_deadline = StartDeadline(state, instant);
+  SelectInto(state, run);
+  TakeUpSnapshots(state, run);
+  log_.Info("run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name}, {"instant", FormatInstant(instant)},
+                    {"volumes", run.volumes.size()}});
+  CheckRun(state, instant);
+}
+
+void Runs::SelectInto(PolicyState& state, Run& run) {
+  const Policy& policy = *state.policy;
+  std::vector<const Claim*> claims;
+  caches_.claims().ForEachIn(policy.meta.ns, [&claims](const Claim& claim) { claims.push_back(&claim); });
+  std::vector<const Claim*> selected = SelectVolumes(policy, run.instant, claims);
+  const std::vector<const SnapshotClass*> classes = caches_.Classes();
+  const auto ns = caches_.namespaces().Find("", policy.meta.ns);
+  for (const Claim* claim : selected) {
+    const Identity identity{policy.meta.uid, FormatInstant(run.instant), claim->meta.uid};
+    auto [it, inserted] = run.volumes.try_emplace(claim->meta.uid);
+    if (!inserted) continue;
+    RunVolume& volume = it->second;
+    volume.claim = claim->meta.name;
+    volume.claim_uid = claim->meta.uid;
+    volume.snapshot = SnapshotName(identity, claim->meta.name);
+    if (const auto existing = caches_.snapshots().Find(policy.meta.ns, volume.snapshot);
+        existing && ProvenIdentity(*existing) == identity) {
+      continue;  // TakeUpSnapshots does it
+    }
+    const auto pv = caches_.volumes().Find("", claim->volume_name);
+    absl::StatusOr<Target> target = Preflight(policy, *claim, pv.get(), ns.get(), classes);
+    if (target.ok()) {
+      AskOrBlock(state, run, volume, *std::move(target));
+    } else {
+      if (pv) volume.driver = pv->driver;
+      Conclude(state, run, volume, Outcome::kFailed, ReasonOf(target.status()), Text(target.status()));
+    }
+  }
+}
+
+void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
+  const std::string instant = FormatInstant(run.instant);
+  for (const auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
+    if (snapshot->instant != instant || snapshot->meta.ns != state.policy->meta.ns) continue;
+    const std::optional<Identity> identity = ProvenIdentity(*snapshot);
+    if (!identity) continue;
+    RunVolume& volume = run.volumes[identity->claim_uid];
+    if (!volume.job_id.empty() || volume.final()) continue;
+    volume.claim = snapshot->source_claim;
+    volume.claim_uid = identity->claim_uid;
+    volume.snapshot = snapshot->meta.name;
+    volume.snapshot_uid = snapshot->meta.uid;
+    volume.posted = true;
+    if (snapshot->meta.deleting) {
+      Conclude(state, run, volume, Outcome::kFailed, Reason::kDeleted, "the snapshot is being deleted");
+    } else if (caches_.IsReady(*snapshot)) {
+      Conclude(state, run, volume, Outcome::kSucceeded, Reason::kNone, "");
+    } else {
+      Target target{.ns = snapshot->meta.ns,
+                    .claim = snapshot->source_claim,
+                    .claim_uid = identity->claim_uid,
+                    .snapshot_class = snapshot->class_name,
+                    .volume_handle = snapshot->volume_handle};
+      const auto claim = caches_.claims().Find(target.ns, target.claim);
+      if (const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr) target.driver = pv->driver;
+      Ask(state, run, volume, target, snapshot->meta.uid);
+    }
+  }
+}
+
+void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
+  volume.driver = target.driver;
+  const bool overlaps = std::any_of(state.open.begin(), state.open.lower_bound(run.instant), [&volume](const auto& earlier) {
+    auto it = earlier.second.volumes.find(volume.claim_uid);
+    return it != earlier.second.volumes.end() && !it->second.final();
+  });
+  if (!overlaps) return Ask(state, run, volume, target, "");
+  auto blocked = std::make_unique<Blocked>(Blocked{
+      .policy_uid = state.policy->meta.uid, .claim_uid = volume.claim_uid, .instant = run.instant, .target = std::move(target)});
+  Blocked* waiting = blocked.get();
+  waiting->deadline = loop_.After(run.start_deadline - loop_.Now(), [this, waiting] {
+    auto it = std::find_if(blocked_.begin(), blocked_.end(), [waiting](const auto& b) { return b.get() == waiting; });
+    const std::unique_ptr<Blocked> owned = std::move(*it);
+    blocked_.erase(it);
+    auto found = states_.find(owned->policy_uid);
+    if (found == states_.end()) return;
+    Run& late = found->second.open.at(owned->instant);
+    Conclude(found->second, late, late.volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
+             "an earlier snapshot of the volume was not ready before the starting deadline");
+    CheckRun(found->second, owned->instant);
+  });
+  blocked_.push_back(std::move(blocked));
+}
+
+void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
+  // The oldest one that waits for this volume; the next waits for it in turn.
+  auto best = blocked_.end();
+  for (auto it = blocked_.begin(); it != blocked_.end(); ++it) {
+    if ((*it)->policy_uid == state.policy->meta.uid && (*it)->claim_uid == claim_uid &&
+        (best == blocked_.end() || (*it)->instant < (*best)->instant)) {
+      best = it;
+    }
+  }
+  if (best == blocked_.end()) return;
+  const bool overlaps = std::any_of(state.open.begin(), state.open.lower_bound((*best)->instant), [&claim_uid](const auto& earlier) {
+    auto it = earlier.second.volumes.find(claim_uid);
+    return it != earlier.second.volumes.end() && !it->second.final();
+  });
+  if (overlaps) return;
+  const std::unique_ptr<Blocked> owned = std::move(*best);
+  blocked_.erase(best);
+  Run& run = state.open.at(owned->instant);
+  Ask(state, run, run.volumes.at(claim_uid), owned->target, "");
+}
+
+void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target, const std::string& known_uid) {
+  const Policy& policy = *state.policy;
+  volume.driver = target.driver;
+  Dispatcher::Create create;
+  create.work = {.identity = {policy.meta.uid, FormatInstant(run.instant), volume.claim_uid},
+                 .name = volume.snapshot,
+                 .policy = policy.meta.ns + "/" + policy.meta.name,
+                 .run = fmt::format("namespaces/{}/policies/{}/runs/{}", policy.meta.ns, policy.meta.name, FormatInstant(run.instant)),
+                 .target = target,
+                 .ready_timeout = policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout),
+                 .known_uid = known_uid};
+  create.start_deadline = run.start_deadline;
+  create.order = caches_.NewestReadyCut(target.ns, target.claim, loop_.Now());
+  create.progress = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](const JobEvent& event) {
+    OnProgress(uid, instant, claim, event);
+  };
+  create.done = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](const absl::Status& status) {
+    OnDone(uid, instant, claim, status);
+  };
+  volume.job_id = dispatcher_.Submit(std::move(create));
+}
+
+void Runs::OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid, const JobEvent& event) {
+  PolicyState& state = states_.at(policy_uid);
+  Run& run = state.open.at(instant);
+  RunVolume& volume = run.volumes.at(claim_uid);
+  volume.snapshot_uid = event.snapshot_uid;
+  volume.posted = true;
+  CheckRun(state, instant);
+}
+
+void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid, const absl::Status& status) {
+  PolicyState& state = states_.at(policy_uid);
+  Run& run = state.open.at(instant);
+  RunVolume& volume = run.volumes.at(claim_uid);
+  volume.job_id.clear();
+  if (status.ok()) {
+    Conclude(state, run, volume, Outcome::kSucceeded, Reason::kNone, "");
+  } else if (absl::IsCancelled(status)) {
+    Conclude(state, run, volume, Outcome::kCancelled, Reason::kNone, Text(status));
+  } else {
+    Conclude(state, run, volume, Outcome::kFailed, ReasonOf(status), Text(status));
+  }
+  CheckRun(state, instant);
+}
+
+void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason, std::string message) {
+  if (outcome == Outcome::kFailed && reason == Reason::kNone) reason = Reason::kApiUnavailable;
+  volume.outcome = outcome;
+  volume.reason = reason;
+  volume.message = BoundMessage(message);
+  metrics_.CountOutcome(volume.driver, outcome, reason);
+  const std::string policy = state.policy->meta.ns + "/" + state.policy->meta.name;
+  const auto fields = {LogField{"policy", policy}, LogField{"instant", FormatInstant(run.instant)}, LogField{"claim", volume.claim},
+                       LogField{"snapshot", volume.snapshot}, LogField{"uid", volume.snapshot_uid},
+                       LogField{"outcome", ToString(outcome)}, LogField{"reason", ToString(reason)}, LogField{"message", volume.message}};
+  if (outcome == Outcome::kFailed) {
+    log_.Warning("outcome", fields);
+  } else {
+    log_.Info("outcome", fields);
+  }
+  if ((outcome == Outcome::kFailed || outcome == Outcome::kSkipped) && !state.gone) {
+    Warn(state, ToString(reason), fmt::format("{} at {}: {}", volume.claim, FormatInstant(run.instant), volume.message));
+  }
+  Unblock(state, volume.claim_uid);
+}
+
+void Runs::CheckRun(PolicyState& state, absl::Time instant) {
+  auto it = state.open.find(instant);
+  if (it == state.open.end()) return;
+  Run& run = it->second;
+  const std::string uid = state.policy->meta.uid;
+  if (!run.posted_time && run.AllPosted()) {
+    run.posted_time = loop_.Now();
+    // The watermark passes a run only when all before it were posted too.
+    for (const auto& [when, earlier] : state.open) {
+      if (!earlier.posted_time) break;
+      state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), when);
+    }
+    if (!run.AllFinal()) handlers_.dirty(uid, kSettleSoon);
+  }
+  if (!run.posted_time || !run.AllFinal()) return;
+  run.completion_time = loop_.Now();
+  const RunRecord record = ToRecord(run);
+  if (record.state == RunState::kSucceeded) state.last_successful = run.completion_time;
+  log_.Info("run settled", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name}, {"instant", FormatInstant(instant)},
+                            {"state", ToString(record.state)}, {"selected", record.counts.selected},
+                            {"succeeded", record.counts.succeeded}, {"failed", record.counts.failed}});
+  state.history[instant] = std::move(run);
+  state.open.erase(it);
+  while (state.history.size() > static_cast<size_t>(state.policy->spec.run_history_limit)) state.history.erase(state.history.begin());
+  handlers_.dirty(uid, absl::ZeroDuration());
+  handlers_.series_changed(uid);
+  Forget(uid);
+}
+
+void Runs::WithdrawAll(PolicyState& state) {
+  const std::string uid = state.policy->meta.uid;
+  std::vector<std::string> jobs;
+  for (const auto& [instant, run] : state.open) {
+    for (const auto& [claim, volume] : run.volumes) {
+      if (!volume.job_id.empty() && !volume.posted) jobs.push_back(volume.job_id);
+    }
+  }
+  std::vector<std::unique_ptr<Blocked>> dropped;
+  for (auto it = blocked_.begin(); it != blocked_.end();) {
+    if ((*it)->policy_uid == uid) {
+      dropped.push_back(std::move(*it));
+      it = blocked_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  for (const auto& blocked : dropped) {
+    auto run = state.open.find(blocked->instant);
+    Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), Outcome::kCancelled, Reason::kNone,
+             "the policy was suspended or deleted before the snapshot was asked for");
+    CheckRun(state, blocked->instant);
+  }
+  for (const std::string& job : jobs) dispatcher_.Withdraw(job);
+}
+
+// ---- what an earlier leader left, and what nobody did
+
+std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const {
+  std::set<absl::Time> instants;
+  for (const auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
+    if (snapshot->meta.ns != state.policy->meta.ns || !ProvenIdentity(*snapshot)) continue;
+    if (const auto instant = InstantOf(*snapshot)) instants.insert(*instant);
+  }
+  return instants;
+}
+
+void Runs::Recover(PolicyState& state) {
+  if (state.recovered || state.gone) return;
+  state.recovered = true;
+  const std::string uid = state.policy->meta.uid;
+  for (const RunRecord& record : state.policy->status.recent_runs) {
+    if (record.completion_time || state.open.contains(record.instant)) continue;
+    Run run = FromRecord(record);
+    RecoverRun(state, std::move(run), !record.posted_time);
+  }
+  // Snapshots past the watermark whose run was never written.
+  const absl::Time watermark =
+      std::max(state.policy->meta.created, state.policy->status.last_schedule_time.value_or(absl::InfinitePast()));
+  for (const absl::Time instant : InstantsWithSnapshots(state)) {
+    if (instant <= watermark || state.open.contains(instant) || state.history.contains(instant)) continue;
+    std::erase(state.unjudged, instant);
+    RecoverRun(state, Run{.instant = instant, .generation = state.policy->meta.generation, .start_time = loop_.Now()}, true);
+  }
+  JudgeMissed(state);
+  handlers_.series_changed(uid);
+  // A policy that nobody has written to yet is told that it was seen.
+  if (state.policy->status.observed_generation != state.policy->meta.generation) handlers_.dirty(uid, absl::ZeroDuration());
+}
+
+void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
+  const absl::Time instant = run.instant;
+  const int selected_before = [&] {
+    for (const RunRecord& record : state.policy->status.recent_runs) {
+      if (record.instant == instant) return record.counts.selected;
+    }
+    return 0;
+  }();
+  run.start_deadline = state.schedule ? StartDeadline(state, instant) : instant;
+  Run& open = state.open[instant] = std::move(run);
+  if (complete && open.generation == state.policy->meta.generation && state.schedule && !state.policy->spec.suspend) {
+    // Nothing of it was written, or it was still posting: what is not asked for yet still can be, until the starting deadline.
+    SelectInto(state, open);
+  }
+  TakeUpSnapshots(state, open);
+  const RunCounts named = ToRecord(open).counts;
+  if (const int rest = selected_before - named.selected; rest > 0) {
+    // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has vanished since.
+    if (open.generation != state.policy->meta.generation) {
+      open.carried.skipped += rest;
+      log_.Warning("rest of run skipped", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                                           {"instant", FormatInstant(instant)}, {"volumes", rest},
+                                           {"reason", ToString(Reason::kPolicyChanged)}});
+    } else if (complete) {
+      open.carried.cancelled += rest;
+    } else {
+      open.carried.failed += rest;
+    }
+  }
+  CheckRun(state, instant);
+}
+
+void Runs::JudgeMissed(PolicyState& state) {
+  if (state.unjudged.empty()) return;
+  std::vector<absl::Time> missed;
+  std::swap(missed, state.unjudged);
+  std::sort(missed.begin(), missed.end());
+  const std::set<absl::Time> with_snapshots = InstantsWithSnapshots(state);
+  int counted = 0;
+  for (const absl::Time instant : missed) {
+    if (state.open.contains(instant) || state.history.contains(instant)) continue;
+    if (with_snapshots.contains(instant)) {
+      RecoverRun(state, Run{.instant = instant, .generation = state.policy->meta.generation, .start_time = loop_.Now()}, true);
+    } else {
+      CountMissed(state, instant);
+      ++counted;
+    }
+  }
+  // What is accounted for is behind the watermark, unless a run before it still posts.
+  if (state.open.empty() || state.open.begin()->second.posted_time) {
+    state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), missed.back());
+  }
+  if (counted == 0) return;
+  metrics_.CountMissed(counted);
+  log_.Warning("missed", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name}, {"instants", counted},
+                          {"newest", FormatInstant(missed.back())}});
+  if (std::exchange(state.unjudged_too_many, false)) {
+    Warn(state, "TooManyMissed", fmt::format("more than {} instants were missed; {} are counted", kMaxMissed, kMaxMissed));
+  } else {
+    Warn(state, "MissedRuns", fmt::format("{} instants were missed, the newest at {}", counted, FormatInstant(missed.back())));
+  }
+  handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
+}
+
+void Runs::CountMissed(PolicyState& state, absl::Time instant) {
+  ++state.missed_runs;
+  state.missed.insert(instant);
+  if (state.missed.size() > kMaxMissedKept) state.missed.erase(state.missed.begin());
+}
+
+void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason, std::string message) {
+  Run run{.instant = instant,
+          .generation = state.policy->meta.generation,
+          .start_time = loop_.Now(),
+          .posted_time = loop_.Now(),
+          .completion_time = loop_.Now()};
+  std::vector<const Claim*> claims;
+  caches_.claims().ForEachIn(state.policy->meta.ns, [&claims](const Claim& claim) { claims.push_back(&claim); });
+  for (const Claim* claim : SelectVolumes(*state.policy, instant, claims)) {
+    RunVolume& volume = run.volumes[claim->meta.uid];
+    volume.claim = claim->meta.name;
+    volume.claim_uid = claim->meta.uid;
+    volume.outcome = Outcome::kSkipped;
+    volume.reason = reason;
+    volume.message = message;
+    metrics_.CountOutcome("", Outcome::kSkipped, reason);
+  }
+  Warn(state, ToString(reason), message);
+  state.history[instant] = std::move(run);
+  while (state.history.size() > static_cast<size_t>(state.policy->spec.run_history_limit)) state.history.erase(state.history.begin());
+  handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
+}
+
+void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before, const std::shared_ptr<const Snapshot>& after) {
+  const Snapshot& any = after ? *after : *before;
+  if (any.policy_uid.empty()) return;
+  if (recovered_) handlers_.series_changed(any.policy_uid);
+  if (!after) return;
+  auto it = states_.find(any.policy_uid);
+  if (it == states_.end() || !it->second.recovered || it->second.gone) return;
+  PolicyState& state = it->second;
+  const std::optional<Identity> identity = ProvenIdentity(*after);
+  const std::optional<absl::Time> instant = InstantOf(*after);
+  if (!identity || !instant) return;
+  if (state.missed.erase(*instant) > 0) {
+    // An executor was still asking for it when the leader before us died.
+    --state.missed_runs;
+    RecoverRun(state, Run{.instant = *instant, .generation = state.policy->meta.generation, .start_time = loop_.Now()}, false);
+    return;
+  }
+  AmendLate(state, *after);
+}
+
+void Runs::ContentChanged(const Content& content) {
+  const auto snapshot = caches_.snapshots().Find(content.snapshot_ns, content.snapshot_name);
+  if (snapshot) SnapshotChanged(snapshot, snapshot);
+}
+
+void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
+  const auto instant = InstantOf(snapshot);
+  for (auto* runs : {&state.history, &state.open}) {
+    auto it = runs->find(*instant);
+    if (it == runs->end()) continue;
+    auto found = it->second.volumes.find(snapshot.claim_uid);
+    if (found == it->second.volumes.end()) return;
+    RunVolume& volume = found->second;
+    if (volume.outcome != Outcome::kFailed || volume.reason != Reason::kNotReadyInTime || volume.snapshot != snapshot.meta.name ||
+        !caches_.IsReady(snapshot)) {
+      return;
+    }
+    volume.snapshot_uid = snapshot.meta.uid;
+    Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");
+    handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
+    return;
+  }
+}
+
+// ---- the record
+
+std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
+  auto it = states_.find(policy_uid);
+  if (it == states_.end() || it->second.gone || !it->second.recovered) return std::nullopt;
+  PolicyState& state = it->second;
+  const absl::Time now = loop_.Now();
+  UpdateConditions(state, now);
+  PolicyStatus status{.observed_generation = state.policy->meta.generation,
+                      .last_schedule_time = state.watermark,
+                      .schedule_hash = state.schedule_hash,
+                      .schedule_since = state.schedule_since,
+                      .epoch = epoch_,
+                      .last_successful_time = state.last_successful,
+                      .missed_runs = state.missed_runs,
+                      .conditions = state.conditions};
+  if (state.next != absl::InfiniteFuture()) status.next_schedule_time = state.next;
+  caches_.claims().ForEachIn(state.policy->meta.ns, [&](const Claim& claim) {
+    if (Selects(*state.policy, claim)) ++status.selected_volumes;
+  });
+  for (const auto& snapshot : caches_.OfPolicy(policy_uid)) {
+    if (caches_.IsReady(*snapshot) && ProvenIdentity(*snapshot)) ++status.ready_snapshots;
+  }
+  for (const auto* runs : {&state.open, &state.history}) {
+    for (const auto& [instant, run] : *runs) status.recent_runs.push_back(ToRecord(run));
+  }
+  std::sort(status.recent_runs.begin(), status.recent_runs.end(),
+            [](const RunRecord& a, const RunRecord& b) { return a.instant > b.instant; });
+  return status;
+}
+
+void Runs::UpdateConditions(PolicyState& state, absl::Time now) {
+  int selected = 0, unprotected = 0;
+  std::string first;
+  caches_.claims().ForEachIn(state.policy->meta.ns, [&](const Claim& claim) {
+    if (!Selects(*state.policy, claim)) return;
+    ++selected;
+    if (caches_.NewestReadyCut(claim.meta.ns, claim.meta.name, now) != absl::InfinitePast()) return;
+    if (++unprotected == 1) first = claim.meta.name;
+  });
+  std::vector<Condition> wanted;
+  const bool valid = state.schedule.has_value();
+  const bool suspended = state.policy->spec.suspend;
+  wanted.push_back({.type = "Ready",
+                    .status = valid && !suspended,
+                    .reason = !valid ? "InvalidSchedule" : suspended ? "Suspended" : "Scheduled",
+                    .message = !valid ? state.schedule_error : suspended ? "no new runs and no pruning" : ""});
+  wanted.push_back({.type = "Reconciling", .status = false, .reason = "Reconciled"});
+  wanted.push_back({.type = "Stalled", .status = !valid, .reason = valid ? "NotStalled" : "InvalidSchedule", .message = state.schedule_error});
+  wanted.push_back({.type = "Protected",
+                    .status = selected > 0 && unprotected == 0,
+                    .reason = selected == 0 ? "NoVolumes" : unprotected == 0 ? "AllVolumes" : "NoReadySnapshot",
+                    .message = selected == 0      ? "the selector matches no PersistentVolumeClaim"
+                               : unprotected == 0 ? ""
+                                                  : fmt::format("{} of {} volumes have no ready snapshot, {} among them", unprotected,
+                                                                selected, first)});
+  for (Condition& condition : wanted) {
+    condition.observed_generation = state.policy->meta.generation;
+    condition.last_transition = now;
+    for (const Condition& before : state.conditions) {
+      if (before.type == condition.type && before.status == condition.status) condition.last_transition = before.last_transition;
+    }
+  }
+  state.conditions = std::move(wanted);
+}
+
+void Runs::Absorb(const Policy& policy) {
+  if (policy.status.epoch > epoch_) {
+    handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}", policy.meta.ns, policy.meta.name,
+                                  policy.status.epoch, epoch_));
+    return;
+  }
+  auto it = states_.find(policy.meta.uid);
+  if (it == states_.end()) return;
+  PolicyState& state = it->second;
+  const PolicyStatus& status = policy.status;
+  if (status.last_schedule_time) {
+    state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
+  }
+  state.missed_runs = std::max(state.missed_runs, status.missed_runs);
+  for (const RunRecord& record : status.recent_runs) {
+    if (state.open.contains(record.instant) || state.history.contains(record.instant)) continue;
+    if (state.missed.erase(record.instant) > 0) --state.missed_runs;
+    if (record.completion_time) {
+      state.history[record.instant] = FromRecord(record);
+    } else {
+      RecoverRun(state, FromRecord(record), !record.posted_time);
+    }
+  }
+  while (state.history.size() > static_cast<size_t>(state.policy->spec.run_history_limit)) state.history.erase(state.history.begin());
+}
+
+std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid, const std::string& instant_text) const {
+  const auto instant = ParseInstant(instant_text);
+  auto it = states_.find(policy_uid);
+  if (!instant) return std::nullopt;
+  if (it == states_.end()) return absl::InfinitePast();  // the policy is gone, and its runs with it
+  const PolicyState& state = it->second;
+  if (!state.recovered) return std::nullopt;
+  if (auto open = state.open.find(*instant); open != state.open.end()) return open->second.posted_time;
+  if (auto settled = state.history.find(*instant); settled != state.history.end()) return settled->second.posted_time;
+  // Older than the history: whoever moved the watermark past it had posted it.
+  if (state.watermark && *instant <= *state.watermark) return absl::InfinitePast();
+  return std::nullopt;
+}
+
+bool Runs::Unsettled(const std::string& policy_uid) const {
+  const PolicyState* state = Find(policy_uid);
+  if (!state) return false;
+  return std::any_of(state->open.begin(), state->open.end(),
+                     [now = loop_.Now()](const auto& run) { return now - run.second.start_time < kSettleSoon; });
+}
+
+void Runs::Warn(const PolicyState& state, std::string_view reason, const std::string& message) {
+  events_.Record(Kind::kPolicy, state.policy->meta, EventType::kWarning, reason, message);
+}
+
+}  // namespace snapkeeper

@@ -1,0 +1,335 @@
+#include "common/http/server.h"
+
+#include <absl/synchronization/notification.h>
+
+#include <optional>
+#include <thread>
+
+#include "common/base/address.h"
+#include "tests/common/http/loop_fixture.h"
+#include "tests/common/http/raw_client.h"
+#include "tests/support/matchers.h"
+
+namespace snapkeeper {
+namespace {
+
+using absl::StatusCode;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class ServerTest : public LoopFixture {
+ protected:
+  void Serve(HttpServer::Handler handler, HttpServerLimits limits = {}) {
+    auto server = HttpServer::Listen("127.0.0.1:0", std::move(handler), limits);
+    ASSERT_THAT(server, IsOk());
+    server_ = *std::move(server);
+  }
+  std::string Url(std::string_view path = "/") const {
+    return "http://" + server_->address() + std::string(path);
+  }
+  int port() const { return ParseHostPort(server_->address())->port; }
+  // Sends bytes and returns all that comes until the server closes.
+  std::string Exchange(std::string_view bytes) const {
+    RawClient client(port());
+    client.Write(bytes);
+    return client.ReadToEnd();
+  }
+
+  std::unique_ptr<HttpServer> server_;
+};
+
+void Hello(ServedRequest, std::shared_ptr<Responder> reply) {
+  reply->Send(200, "text/plain", "hello");
+}
+
+TEST_F(ServerTest, HandsTheRequestOverAndSendsTheAnswer) {
+  Serve([](ServedRequest request, std::shared_ptr<Responder> reply) {
+    reply->SetHeader("Retry-After", "7");
+    reply->Send(429, "text/x",
+                request.method + " " + request.target + " " + request.headers.at("x-name") + " " +
+                    request.body);
+  });
+  const auto response = Fetch({.method = "PATCH",
+                               .url = Url("/a/b?c=d%20"),
+                               .headers = {"X-Name: v", "x-name: w"},
+                               .body = "body"});
+  ASSERT_THAT(response, IsOk());
+  EXPECT_EQ(response->code, 429);
+  EXPECT_EQ(response->headers.at("content-type"), "text/x");
+  EXPECT_EQ(response->headers.at("retry-after"), "7");
+  EXPECT_EQ(response->body, "PATCH /a/b?c=d%20 v, w body");
+  absl::Time date;
+  std::string error;
+  EXPECT_TRUE(
+      absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", response->headers.at("date"), &date, &error))
+      << error;
+  EXPECT_LT(absl::AbsDuration(date - transport_.Now()), absl::Seconds(20));
+}
+
+TEST_F(ServerTest, KeepsTheConnectionForTheNextRequestUnlessAskedNotTo) {
+  Serve(Hello);
+  EXPECT_THAT(Exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: "
+                       "close\r\n\r\n"),
+              ::testing::MatchesRegex("HTTP/1.1 200 OK\r\n.*hello"
+                                      "HTTP/1.1 200 OK\r\n.*Connection: close\r\n\r\nhello"));
+}
+
+TEST_F(ServerTest, AnswersPipelinedRequestsInTheirOrder) {
+  Serve([](ServedRequest request, std::shared_ptr<Responder> reply) {
+    reply->Send(200, "text/plain", request.target);
+  });
+  EXPECT_THAT(Exchange("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.0\r\n\r\n"),
+              ::testing::ContainsRegex("/1HTTP.*/2HTTP.*/3$"));
+}
+
+TEST_F(ServerTest, SendsTheHeadAloneToHead) {
+  Serve(Hello);
+  const auto response = Fetch({.method = "HEAD", .url = Url()});
+  ASSERT_THAT(response, IsOk());
+  EXPECT_EQ(response->headers.at("content-length"), "5");
+  EXPECT_EQ(response->body, "");
+}
+
+TEST_F(ServerTest, TakesAnAnswerFromAnotherThreadLater) {
+  std::thread thread;
+  Serve([&thread](ServedRequest, std::shared_ptr<Responder> reply) {
+    thread =
+        std::thread([reply = std::move(reply)] { reply->Send(200, "text/plain", "from afar"); });
+  });
+  EXPECT_EQ(Get(Url())->body, "from afar");
+  thread.join();
+}
+
+TEST_F(ServerTest, ServesOthersWhileAnAnswerIsDue) {
+  std::shared_ptr<Responder> held;
+  absl::Notification holding;
+  Serve([&](ServedRequest request, std::shared_ptr<Responder> reply) {
+    if (request.target != "/hold") return Hello({}, reply);
+    held = std::move(reply);
+    holding.Notify();
+  });
+  std::optional<absl::StatusOr<HttpResponse>> result;
+  const Call call =
+      transport_.Send({.url = Url("/hold")}, [&result](auto r) { result = std::move(r); });
+  RunUntilTrue([&holding] { return holding.HasBeenNotified(); });
+  EXPECT_EQ(Get(Url())->body, "hello");
+  EXPECT_FALSE(result.has_value());
+  held->Send(200, "text/plain", "at last");
+  RunUntilTrue([&result] { return result.has_value(); });
+  EXPECT_EQ((*result)->body, "at last");
+}
+
+TEST_F(ServerTest, TakesTheFirstAnswerOnly) {
+  Serve([](ServedRequest, std::shared_ptr<Responder> reply) {
+    reply->Send(200, "text/plain", "first");
+    reply->Send(500, "text/plain", "second");
+    reply->Begin(500, "text/plain");
+    reply->Write("third");
+  });
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(Get(Url())->body, "first");
+}
+
+TEST_F(ServerTest, AnswersForAHandlerThatDoesNot) {
+  Serve([](ServedRequest, std::shared_ptr<Responder>) {});
+  EXPECT_EQ(Get(Url())->code, 500);
+}
+
+TEST_F(ServerTest, StreamsInChunksUntilTheEndOrTheDrop) {
+  for (const bool end : {true, false}) {
+    Serve([end](ServedRequest, std::shared_ptr<Responder> reply) {
+      reply->Begin(200, "application/json");
+      reply->Write("{}\n");
+      reply->Write("");  // would end the body if it were sent
+      reply->Write(std::string(100'000, 'x'));
+      if (end) reply->End();
+    });
+    const auto response = Get(Url());
+    ASSERT_THAT(response, IsOk());
+    EXPECT_EQ(response->headers.at("transfer-encoding"), "chunked");
+    EXPECT_EQ(response->body, "{}\n" + std::string(100'000, 'x'));
+    EXPECT_THAT(Get(Url()), IsOk());
+  }
+}
+
+TEST_F(ServerTest, SendsEachChunkAtOnce) {
+  std::shared_ptr<Responder> stream;
+  absl::Notification begun;
+  Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
+    reply->Begin(200, "application/json");
+    stream = std::move(reply);
+    begun.Notify();
+  });
+  RawClient client(port());
+  client.Write("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(client.ReadUntil("\r\n\r\n"), HasSubstr("Transfer-Encoding: chunked\r\n"));
+  begun.WaitForNotification();
+  for (const char* chunk : {"one", "two"}) {
+    stream->Write(chunk);
+    const std::string expected = std::string("3\r\n") + chunk + "\r\n";
+    EXPECT_EQ(client.ReadUntil(expected), expected);
+  }
+}
+
+TEST_F(ServerTest, StreamsToOldClientsByClosing) {
+  Serve([](ServedRequest, std::shared_ptr<Responder> reply) {
+    reply->Begin(200, "text/plain");
+    reply->Write("a");
+    reply->Write("b");
+  });
+  EXPECT_THAT(
+      Exchange("GET / HTTP/1.0\r\n\r\n"),
+      AllOf(StartsWith("HTTP/1.1 200 OK\r\n"), Not(HasSubstr("chunked")), EndsWith("\r\n\r\nab")));
+}
+
+TEST_F(ServerTest, TellsWhenThePeerHasGone) {
+  std::shared_ptr<Responder> stream;
+  absl::Notification begun, gone;
+  Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
+    reply->OnGone([&gone] { gone.Notify(); });
+    reply->Begin(200, "application/json");
+    stream = std::move(reply);
+    begun.Notify();
+  });
+  {
+    RawClient client(port());
+    client.Write("GET / HTTP/1.1\r\n\r\n");
+    client.ReadUntil("\r\n\r\n");
+    begun.WaitForNotification();
+    EXPECT_FALSE(stream->gone());
+  }
+  gone.WaitForNotification();
+  EXPECT_TRUE(stream->gone());
+  stream->Write("into the void");
+  absl::Notification late;
+  stream->OnGone([&late] { late.Notify(); });  // asked for afterwards: told at once
+  late.WaitForNotification();
+}
+
+TEST_F(ServerTest, DoesNotCallAnAnsweredPeerGone) {
+  const auto held = std::make_shared<int>();
+  Serve([held](ServedRequest, std::shared_ptr<Responder> reply) {
+    reply->OnGone([held] { ADD_FAILURE() << "the answer was complete"; });
+    reply->Send(200, "text/plain", "x");
+  });
+  EXPECT_THAT(Exchange("GET / HTTP/1.1\r\nConnection: close\r\n\r\n"), HasSubstr("200 OK"));
+  server_.reset();
+  EXPECT_EQ(held.use_count(), 1);
+}
+
+TEST_F(ServerTest, RefusesWhatIsTooLargeOrNotHttp) {
+  Serve(Hello);
+  const std::pair<std::string, const char*> cases[] = {
+      {"GET / HTTP/1.1\r\nX: " + std::string(70'000, 'x') + "\r\n\r\n", "HTTP/1.1 431 "},
+      {"POST / HTTP/1.1\r\nContent-Length: 3145729\r\n\r\n" + std::string(100'000, 'x'),
+       "HTTP/1.1 413 "},
+      {"nonsense\r\n\r\n", "HTTP/1.1 400 "},
+      {"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "HTTP/1.1 400 "},
+  };
+  for (const auto& [bytes, expected] : cases) {
+    EXPECT_THAT(Exchange(bytes), AllOf(StartsWith(expected), HasSubstr("Connection: close\r\n")))
+        << bytes.substr(0, 60);
+  }
+}
+
+TEST_F(ServerTest, TakesABodyOfExactlyTheLimit) {
+  Serve([](ServedRequest request, std::shared_ptr<Responder> reply) {
+    reply->Send(200, "text/plain", std::to_string(request.body.size()));
+  });
+  EXPECT_EQ(Fetch({.method = "POST", .url = Url(), .body = std::string(3 << 20, 'x')})->body,
+            "3145728");
+  EXPECT_EQ(Fetch({.method = "POST", .url = Url(), .body = std::string((3 << 20) + 1, 'x')})->code,
+            413);
+}
+
+TEST_F(ServerTest, ClosesAPeerThatDoesNotFinishItsRequestOrSendsNone) {
+  Serve(Hello, {.request_time = absl::Milliseconds(50)});
+  EXPECT_EQ(Exchange("GET / HTTP/1.1\r\nHost: "), "");
+  EXPECT_EQ(Exchange("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab"), "");
+  EXPECT_EQ(Exchange(""), "");
+}
+
+TEST_F(ServerTest, ClosesAnIdleConnectionAfterItsTime) {
+  Serve(Hello, {.idle_time = absl::Milliseconds(50)});
+  RawClient client(port());
+  client.Write("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(client.ReadToEnd(), EndsWith("hello"));
+}
+
+TEST_F(ServerTest, ClosesAPeerThatTakesNothing) {
+  // Once by time, once by what has piled up.
+  const HttpServerLimits cases[] = {{.write_time = absl::Milliseconds(50)},
+                                    {.backlog_bytes = 1 << 20}};
+  for (const HttpServerLimits& limits : cases) {
+    absl::Notification gone;
+    std::shared_ptr<Responder> stream;
+    Serve(
+        [&](ServedRequest, std::shared_ptr<Responder> reply) {
+          reply->OnGone([&gone] { gone.Notify(); });
+          reply->Begin(200, "text/plain");
+          // More than the kernel's buffers take.
+          for (int i = 0; i < 12; ++i) reply->Write(std::string(1 << 20, 'x'));
+          stream = std::move(reply);
+        },
+        limits);
+    RawClient client(port(), 4096);
+    client.Write("GET / HTTP/1.1\r\n\r\n");
+    gone.WaitForNotification();
+    server_.reset();
+  }
+}
+
+TEST_F(ServerTest, ClosesConnectionsBeyondItsLimitAtOnce) {
+  Serve(Hello, {.connections = 2});
+  auto first = std::make_unique<RawClient>(port());
+  RawClient second(port());
+  for (RawClient* client : {first.get(), &second}) {
+    client->Write("GET / HTTP/1.1\r\n\r\n");
+    EXPECT_THAT(client->ReadUntil("hello"), EndsWith("hello"));
+  }
+  EXPECT_EQ(RawClient(port()).ReadToEnd(), "");
+  first.reset();
+  // The place is free once the server has noticed.
+  std::string answer;
+  for (int i = 0; i < 10'000 && answer.empty(); ++i) {
+    RawClient third(port());
+    third.Write("GET / HTTP/1.1\r\n\r\n");
+    answer = third.ReadUntil("hello");
+  }
+  EXPECT_THAT(answer, EndsWith("hello"));
+}
+
+TEST_F(ServerTest, AResponderMayOutliveItsServer) {
+  std::shared_ptr<Responder> held;
+  absl::Notification holding;
+  Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
+    held = std::move(reply);
+    holding.Notify();
+  });
+  RawClient client(port());
+  client.Write("GET / HTTP/1.1\r\n\r\n");
+  holding.WaitForNotification();
+  server_.reset();
+  EXPECT_TRUE(held->gone());
+  held->Send(200, "text/plain", "too late");
+  held->OnGone([] { ADD_FAILURE() << "there is no thread to call it on"; });
+  EXPECT_EQ(client.ReadToEnd(), "");
+}
+
+TEST_F(ServerTest, ListensOnNamesAndSaysWhatItCannotBind) {
+  const auto named = HttpServer::Listen("localhost:0", Hello);
+  ASSERT_THAT(named, IsOk());
+  EXPECT_TRUE(IsLoopback((*named)->address())) << (*named)->address();
+  EXPECT_THAT(HttpServer::Listen((*named)->address(), Hello),
+              StatusIs(StatusCode::kUnavailable,
+                       AllOf(HasSubstr((*named)->address()), HasSubstr("in use"))));
+  EXPECT_THAT(HttpServer::Listen("192.0.2.1:0", Hello),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("192.0.2.1:0")));
+  EXPECT_THAT(HttpServer::Listen("7480", Hello),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("HOST:PORT")));
+}
+
+}  // namespace
+}  // namespace snapkeeper

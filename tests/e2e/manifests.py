@@ -1,0 +1,33 @@
+"""The objects that tests create."""
+
+from cluster import STORAGE_CLASS
+
+
+def namespace(name):
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def claim(namespace, name, labels=None, storage_class=STORAGE_CLASS, from_snapshot=None, size="1Mi"):
+    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": storage_class,
+            "resources": {"requests": {"storage": size}}}
+    if from_snapshot:
+        spec["dataSourceRef"] = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot",
+                                 "name": from_snapshot}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": namespace, "name": name, "labels": labels or {}}, "spec": spec}
+
+
+def snapshot(namespace, name, claim, labels=None, annotations=None, snapshot_class=None):
+    spec = {"source": {"persistentVolumeClaimName": claim}}
+    if snapshot_class:
+        spec["volumeSnapshotClassName"] = snapshot_class
+    return {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+            "metadata": {"namespace": namespace, "name": name, "labels": labels or {},
+                         "annotations": annotations or {}}, "spec": spec}
+
+
+def policy(namespace, name, schedule, **spec):
+    """Selects every claim of the namespace unless `selector` says otherwise."""
+    return {"apiVersion": "snapkeeper.io/v1alpha1", "kind": "SnapshotPolicy",
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"schedule": schedule, "selector": {}, **spec}}

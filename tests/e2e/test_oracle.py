@@ -1,0 +1,52 @@
+"""The judge is judged: what it must accuse, and what not."""
+
+import dataclasses
+
+import oracle
+from audit import SnapshotLife
+
+POLICY = {"metadata": {"uid": "11111111-1111-1111-1111-111111111111"}}
+CLAIM = {"metadata": {"uid": "22222222-2222-2222-2222-222222222222", "name": "data"}}
+FIRST = 1795359600  # 2026-11-22T15:00:00Z
+DUE = [FIRST, FIRST + 10, FIRST + 20]
+
+
+def life(instant, **changes):
+    name = oracle.snapshot_name(POLICY["metadata"]["uid"], instant, CLAIM["metadata"]["uid"], "data")
+    made = {"spec": {"source": {"persistentVolumeClaimName": "data"}}}
+    return dataclasses.replace(
+        SnapshotLife("ns", name, f"uid-{instant}", made, "executor", instant + 0.01, ready=instant + 1), **changes)
+
+
+def accused(lives, keep=1):
+    verdict = oracle.check(POLICY, [CLAIM], DUE, lives, keep, max_late=5)
+    return {field: lines for field, lines in dataclasses.asdict(verdict).items() if lines}
+
+
+def test_names_are_those_of_the_design():
+    assert life(FIRST).name == "data-d2blg63bses24tt42xpiojfrcu"
+    assert oracle.snapshot_name("p", FIRST, "c", "a.b" + "-" * 40).startswith("a-b-")
+
+
+def test_instants_are_those_between_both_ends():
+    assert oracle.instants("@every 10s", FIRST, FIRST + 20) == DUE
+    assert oracle.instants("@every 10s", FIRST + 0.1, FIRST + 19.9) == [FIRST + 10]
+    assert len(oracle.instants("* * * * *", FIRST, FIRST + 86400 - 1)) == 1440
+
+
+def test_a_faultless_history_is_clean():
+    lives = [life(i) for i in DUE]
+    lives[0] = life(FIRST, deleted=FIRST + 15, deleted_by="executor")
+    assert accused(lives) == {}
+
+
+def test_each_fault_is_found_and_called_by_its_name():
+    good = [life(i) for i in DUE]
+    assert list(accused(good[1:])) == ["missing"]
+    assert list(accused([*good, life(FIRST + 5)])) == ["extra"]
+    assert list(accused([*good, life(FIRST, uid="second", posted=FIRST + 3)])) == ["extra"]
+    assert list(accused([life(FIRST, posted=FIRST + 5.1), *good[1:]])) == ["late"]
+    assert list(accused([life(FIRST, posted=FIRST - 0.1), *good[1:]])) == ["late"]
+    assert list(accused([life(FIRST, ready=None), *good[1:]])) == ["unready"]
+    assert list(accused([life(FIRST, deleted=FIRST + 5), *good[1:]])) == ["deleted_good"]
+    assert list(accused([life(FIRST, deleted=FIRST + 15), *good[1:]], keep=2)) == ["deleted_good"]

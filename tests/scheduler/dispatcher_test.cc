@@ -1,0 +1,328 @@
+#include "scheduler/dispatcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/metrics.h"
+#include "common/model/reason.h"
+#include "tests/support/matchers.h"
+#include "tests/support/sim_waiter.h"
+
+namespace snapkeeper {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// An executor that does what the test says: it keeps what it is sent, and answers when told.
+class ScriptedExecutor : public ExecutorClient {
+ public:
+  explicit ScriptedExecutor(EventLoop& loop, int slots) : loop_(loop), slots_(slots) {}
+
+  const std::string& address() const override { return address_; }
+  std::unique_ptr<ExecutorStream> Open(absl::AnyInvocable<void(ToScheduler)> message,
+                                       absl::AnyInvocable<void(absl::Status)> closed) override {
+    message_ = std::move(message);
+    closed_ = std::move(closed);
+    ++streams_;
+    return std::make_unique<Stream>(*this);
+  }
+
+  // Names of snapshots whose jobs are here and not done, in the order of arrival.
+  std::vector<std::string> Names() const {
+    std::vector<std::string> names;
+    for (const Job& job : jobs_) names.push_back(std::get<CreateSnapshot>(job.work).name);
+    return names;
+  }
+  const Job& JobOf(const std::string& name) const {
+    for (const Job& job : jobs_) {
+      if (std::get<CreateSnapshot>(job.work).name == name) return job;
+    }
+    ADD_FAILURE() << "no job of " << name;
+    return jobs_.front();
+  }
+  void Tell(const std::string& name, Phase phase, absl::Status status = absl::OkStatus()) {
+    const Job job = JobOf(name);
+    JobEvent event{.job_id = job.job_id, .attempt = job.attempt, .phase = phase, .status = std::move(status)};
+    if (phase != Phase::kDone && phase != Phase::kAccepted) {
+      event.snapshot_uid = "uid-" + name;
+      event.created = loop_.Now();
+    }
+    if (phase == Phase::kDone) std::erase_if(jobs_, [&job](const Job& j) { return j.job_id == job.job_id; });
+    message_(event);
+  }
+  void Say(JobEvent event) { message_(std::move(event)); }
+  void Die() {
+    jobs_.clear();
+    auto closed = std::move(closed_);
+    closed(absl::UnavailableError("gone"));
+  }
+  const std::vector<CancelJob>& cancelled() const { return cancelled_; }
+  int streams() const { return streams_; }
+
+ private:
+  class Stream : public ExecutorStream {
+   public:
+    explicit Stream(ScriptedExecutor& executor) : executor_(executor) {}
+    void Send(ToExecutor message) override {
+      if (std::holds_alternative<SchedulerHello>(message)) {
+        executor_.loop_.Post([&e = executor_] { e.message_(ExecutorHello{.instance = "x", .slots = e.slots_, .parked_limit = 100}); });
+      } else if (const auto* job = std::get_if<Job>(&message)) {
+        executor_.jobs_.push_back(*job);
+      } else if (const auto* cancel = std::get_if<CancelJob>(&message)) {
+        executor_.cancelled_.push_back(*cancel);
+      } else {
+        executor_.loop_.Post([&e = executor_] { e.message_(Heartbeat{}); });
+      }
+    }
+
+   private:
+    ScriptedExecutor& executor_;
+  };
+
+  EventLoop& loop_;
+  const int slots_;
+  const std::string address_ = "127.0.0.1:1";
+  absl::AnyInvocable<void(ToScheduler)> message_;
+  absl::AnyInvocable<void(absl::Status)> closed_;
+  std::vector<Job> jobs_;
+  std::vector<CancelJob> cancelled_;
+  int streams_ = 0;
+};
+
+class DispatcherTest : public ::testing::Test {
+ protected:
+  DispatcherTest()
+      : loop_(waiter_),
+        rng_(1),
+        metrics_("test"),
+        scheduler_metrics_(metrics_),
+        executor_(loop_, 4),
+        pool_(loop_, rng_, log_, {&executor_}, kHeartbeatEvery),
+        profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2}}")),
+        dispatcher_(loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, absl::Minutes(5),
+                    [this](const CreateSnapshot& work) { return existing_[work.name]; }) {
+    dispatcher_.Start(7);
+    pool_.Start({.epoch = 7, .id = "test"},
+                {.capacity = [this] { dispatcher_.OnCapacity(); },
+                 .event = [this](const JobEvent& event) { dispatcher_.OnEvent(event); },
+                 .lost = [this](const std::string& job, const absl::Status& why) { dispatcher_.OnLost(job, why); },
+                 .deposed = [](std::string) {}});
+    Run(absl::ZeroDuration());
+  }
+
+  void Run(absl::Duration time) { RunFor(clock_, {&loop_}, time); }
+
+  std::string Submit(const std::string& name, const std::string& claim, const std::string& driver = "wide",
+                     absl::Duration deadline = absl::Minutes(5), int order = 0) {
+    Dispatcher::Create create;
+    create.work = {.identity = {"policy", "20261122T150000Z", claim},
+                   .name = name,
+                   .target = {.ns = "default", .claim = claim, .claim_uid = claim, .driver = driver},
+                   .ready_timeout = absl::Minutes(10)};
+    create.start_deadline = loop_.Now() + deadline;
+    create.order = absl::UnixEpoch() + absl::Seconds(order);
+    create.progress = [this, name](const JobEvent& event) { progress_[name].push_back(event.phase); };
+    create.done = [this, name](const absl::Status& status) { done_.insert_or_assign(name, status); };
+    return dispatcher_.Submit(std::move(create));
+  }
+  absl::Status Retryable() { return absl::UnavailableError("the API server is away"); }
+
+  SimClock clock_;
+  SimWaiter waiter_{clock_};
+  EventLoop loop_;
+  Rng rng_;
+  NullLog log_;
+  Metrics metrics_;
+  SchedulerMetrics scheduler_metrics_;
+  ScriptedExecutor executor_;
+  ExecutorPool pool_;
+  DriverProfiles profiles_;
+  std::map<std::string, std::string> existing_;
+  Dispatcher dispatcher_;
+  std::map<std::string, std::vector<Phase>> progress_;
+  std::map<std::string, absl::Status> done_;
+};
+
+TEST_F(DispatcherTest, AJobGoesThroughItsPhasesOnce) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kAccepted);
+  executor_.Tell("a", Phase::kCreated);
+  executor_.Tell("a", Phase::kCreated);
+  executor_.Tell("a", Phase::kCut);
+  executor_.Tell("a", Phase::kReady);
+  executor_.Tell("a", Phase::kDone);
+  EXPECT_THAT(progress_["a"], ElementsAre(Phase::kCreated, Phase::kCut));
+  EXPECT_THAT(done_.at("a"), IsOk());
+  EXPECT_EQ(dispatcher_.posting(), 0);
+}
+
+TEST_F(DispatcherTest, TheSecondSnapshotOfAVolumeWaitsForTheCutOfTheFirst) {
+  Submit("first", "claim-a");
+  Submit("second", "claim-a");
+  Submit("other", "claim-b");
+  EXPECT_THAT(executor_.Names(), ElementsAre("first", "other"));
+  executor_.Tell("first", Phase::kCreated);
+  EXPECT_THAT(executor_.Names(), ElementsAre("first", "other"));
+  executor_.Tell("first", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("first", "other", "second"));
+}
+
+TEST_F(DispatcherTest, AFailedJobFreesItsLane) {
+  Submit("first", "claim-a");
+  Submit("second", "claim-a");
+  executor_.Tell("first", Phase::kDone, WithReason(absl::PermissionDeniedError("no"), Reason::kForbidden));
+  EXPECT_THAT(done_.at("first"), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(executor_.Names(), ElementsAre("second"));
+}
+
+TEST_F(DispatcherTest, ADriverHasNoMoreThanItsCapBetweenPostAndCut) {
+  for (int i = 0; i < 4; ++i) Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
+  Submit("w", "claim-w");
+  EXPECT_THAT(executor_.Names(), ElementsAre("n0", "n1", "w"));
+  executor_.Tell("n0", Phase::kCreated);
+  EXPECT_THAT(executor_.Names(), SizeIs(3));
+  executor_.Tell("n0", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("n0", "n1", "w", "n2"));
+}
+
+TEST_F(DispatcherTest, TheVolumeThatWasProtectedLongestAgoGoesFirst) {
+  for (int i = 0; i < 4; ++i) Submit("x" + std::to_string(i), "claim-x" + std::to_string(i));
+  Submit("newer", "claim-n", "wide", absl::Minutes(5), 20);
+  Submit("older", "claim-o", "wide", absl::Minutes(5), 10);
+  executor_.Tell("x0", Phase::kCreated);
+  EXPECT_EQ(executor_.Names().back(), "older");
+}
+
+TEST_F(DispatcherTest, ARetryableFailureIsTriedAgainWithBackoff) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kDone, Retryable());
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+  Run(absl::Seconds(1));
+  ASSERT_THAT(executor_.Names(), ElementsAre("a"));
+  EXPECT_EQ(executor_.JobOf("a").attempt, 2);
+}
+
+TEST_F(DispatcherTest, RetryAfterIsALowerBound) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kDone, WithRetryAfter(absl::ResourceExhaustedError("slow down"), absl::Seconds(20)));
+  Run(absl::Seconds(19));
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+  Run(absl::Seconds(4));
+  EXPECT_THAT(executor_.Names(), ElementsAre("a"));
+}
+
+TEST_F(DispatcherTest, AtTheStartingDeadlineTheLastCauseIsTold) {
+  Submit("a", "claim-a", "wide", absl::Seconds(30));
+  for (int i = 0; i < 60 && !done_.contains("a"); ++i) {
+    if (!executor_.Names().empty()) executor_.Tell("a", Phase::kDone, Retryable());
+    Run(absl::Seconds(1));
+  }
+  EXPECT_THAT(done_.at("a"), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("the API server is away")));
+  EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kDeadlineExceeded);
+}
+
+TEST_F(DispatcherTest, WithoutAnExecutorTheJobEndsAtItsStartingDeadline) {
+  executor_.Die();
+  Submit("a", "claim-a", "wide", absl::Milliseconds(50));
+  Run(absl::Milliseconds(60));
+  EXPECT_THAT(done_.at("a"), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no executor is connected")));
+}
+
+TEST_F(DispatcherTest, PostBeforeIsTheStartingDeadlineOrAMinute) {
+  Submit("soon", "claim-a", "wide", absl::Seconds(10));
+  Submit("later", "claim-b", "wide", absl::Hours(1));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("soon").work).post_before, loop_.Now() + absl::Seconds(10));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("later").work).post_before, loop_.Now() + absl::Seconds(60));
+}
+
+TEST_F(DispatcherTest, ALostJobGoesOutAgainAndKnowsWhatExists) {
+  Submit("posted", "claim-a");
+  Submit("sent", "claim-b");
+  executor_.Tell("posted", Phase::kCreated);
+  executor_.Die();
+  Run(absl::Seconds(2));
+  EXPECT_EQ(executor_.streams(), 2);
+  EXPECT_THAT(executor_.Names(), ElementsAre("posted", "sent"));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("posted").work).known_uid, "uid-posted");
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("sent").work).known_uid, "");
+  EXPECT_EQ(executor_.JobOf("posted").attempt, 2);
+}
+
+TEST_F(DispatcherTest, AfterTheDeadlineASnapshotThatTurnsUpIsTakenOver) {
+  Submit("a", "claim-a", "wide", absl::Seconds(2));
+  existing_["a"] = "uid-a";
+  Run(absl::Seconds(2));
+  executor_.Tell("a", Phase::kDone, absl::DeadlineExceededError("no answer"));
+  Run(absl::Seconds(1));
+  ASSERT_THAT(executor_.Names(), ElementsAre("a"));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("a").work).known_uid, "uid-a");
+}
+
+TEST_F(DispatcherTest, NotReadyInTimeIsFinalAlthoughItsCodeIsRetryable) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kCreated);
+  executor_.Tell("a", Phase::kDone, WithReason(absl::DeadlineExceededError("disk on fire"), Reason::kNotReadyInTime));
+  EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kNotReadyInTime);
+}
+
+TEST_F(DispatcherTest, WithoutAnExecutorsVerdictTheReadyDeadlineStillComes) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kCreated);
+  Run(absl::Minutes(10));
+  EXPECT_FALSE(done_.contains("a"));
+  Run(absl::Seconds(10));
+  EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kNotReadyInTime);
+  EXPECT_THAT(executor_.cancelled(), SizeIs(1));
+}
+
+TEST_F(DispatcherTest, WithdrawnJobsEndWhereTheyStand) {
+  Submit("sent", "claim-a");
+  const std::string waiting = Submit("waiting", "claim-a");
+  dispatcher_.Withdraw(waiting);
+  EXPECT_THAT(done_.at("waiting"), StatusIs(absl::StatusCode::kCancelled));
+  const std::string posted = Submit("posted", "claim-b");
+  executor_.Tell("posted", Phase::kCreated);
+  dispatcher_.Withdraw(posted);
+  EXPECT_FALSE(done_.contains("posted"));
+  const std::string at_executor = executor_.JobOf("sent").job_id;
+  dispatcher_.Withdraw(at_executor);
+  EXPECT_FALSE(done_.contains("sent"));
+  executor_.Tell("sent", Phase::kDone, absl::CancelledError("not posted"));
+  EXPECT_THAT(done_.at("sent"), StatusIs(absl::StatusCode::kCancelled));
+}
+
+TEST_F(DispatcherTest, StaleAttemptsSayNothing) {
+  Submit("a", "claim-a");
+  const Job first = executor_.JobOf("a");
+  executor_.Tell("a", Phase::kDone, Retryable());
+  Run(absl::Seconds(1));
+  executor_.Say({.job_id = first.job_id, .attempt = first.attempt, .phase = Phase::kDone});
+  EXPECT_FALSE(done_.contains("a"));
+}
+
+TEST_F(DispatcherTest, PausedNothingIsSent) {
+  dispatcher_.SetPaused(true);
+  Submit("a", "claim-a");
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+  dispatcher_.SetPaused(false);
+  EXPECT_THAT(executor_.Names(), ElementsAre("a"));
+}
+
+TEST_F(DispatcherTest, NoMoreJobsThanSlots) {
+  for (int i = 0; i < 6; ++i) Submit("s" + std::to_string(i), "claim-" + std::to_string(i));
+  EXPECT_THAT(executor_.Names(), SizeIs(4));
+  EXPECT_EQ(dispatcher_.queued(), 2);
+  executor_.Tell("s0", Phase::kCreated);
+  EXPECT_THAT(executor_.Names(), SizeIs(5));
+}
+
+}  // namespace
+}  // namespace snapkeeper

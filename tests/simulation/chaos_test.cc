@@ -1,0 +1,215 @@
+// Random kills, freezes, delays, duplicates, lost replies, broken watches, clock steps and second schedulers, replayed by seed:
+//   SNAPKEEPER_SIMULATION_SEED=17 build/bin/simulation_test --gtest_filter=ChaosTest.*
+#include <absl/time/time.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/simulation/world.h"
+
+namespace snapkeeper {
+namespace {
+
+using ::testing::IsEmpty;
+
+int FromEnvironment(const char* name, int otherwise) {
+  const char* text = std::getenv(name);
+  return text ? std::atoi(text) : otherwise;
+}
+
+// Requests and events that fare badly, by chance.
+class RandomFaults : public FaultPlan {
+ public:
+  RandomFaults(Rng& rng, const bool& active) : rng_(rng), active_(active) {}
+
+  Fault OnRequest(std::string_view, Verb verb, const ObjectKey&) override {
+    Fault fault{.request_delay = absl::Microseconds(Below(3000)), .reply_delay = absl::Microseconds(Below(3000))};
+    if (!active_) return fault;
+    switch (Below(40)) {
+      case 0:
+        return Fault::Fail(absl::UnavailableError("connection refused"));
+      case 1:
+        return Fault::Fail(WithRetryAfter(absl::ResourceExhaustedError("too many requests"), absl::Seconds(1)));
+      case 2:
+        return verb == Verb::kWatch ? Fault::Fail(absl::OutOfRangeError("too old resource version")) : Fault::LoseReply(absl::Seconds(Below(30)));
+      case 3:
+        return verb == Verb::kWatch ? fault : Fault::Hang(absl::Seconds(Below(30)));
+      case 4:
+        fault.request_delay = absl::Milliseconds(Below(8000));
+        return fault;
+      case 5:
+        fault.reply_delay = absl::Milliseconds(Below(8000));
+        return fault;
+      default:
+        return fault;
+    }
+  }
+  EventFault OnEvent(std::string_view, Kind) override {
+    if (!active_) return {};
+    return {.delay = Below(20) == 0 ? absl::Milliseconds(Below(5000)) : absl::ZeroDuration(), .copies = Below(20) == 0 ? 2 : 1};
+  }
+
+ private:
+  uint64_t Below(uint64_t n) { return rng_() % n; }
+  Rng& rng_;
+  const bool& active_;
+};
+
+class Chaos {
+ public:
+  explicit Chaos(uint64_t seed)
+      : rng_(seed), world_({.seed = rng_(), .quarantine = absl::Minutes(2), .ready_after = absl::Seconds(1 + Below(20))}), faults_(rng_, active_) {
+    world_.simulator().SetFaultPlan(&faults_);
+    for (int i = 0; i < kClaims; ++i) world_.simulator().AddClaim("default", fmt::format("data-{}", i), {{"app", "db"}});
+    world_.SetNetwork({.delay = [this] { return Below(10) == 0 ? absl::Milliseconds(Below(3000)) : absl::Microseconds(Below(500)); },
+                       .duplicate_job = [this] { return Below(10) == 0; }});
+    world_.StartExecutor("executor-0");
+    world_.StartExecutor("executor-1");
+    world_.RunFor(absl::Seconds(2));
+    world_.AddPolicy("fast", {{"schedule", "@every 30s"}, {"startingDeadlineSeconds", 300}, {"readyTimeoutSeconds", 120}, {"retention", {{"keepLast", 3}}}});
+    world_.AddPolicy("slow", {{"schedule", "@every 120s"}, {"retention", {{"keepLast", 2}, {"maxAge", "10m"}}}});
+    created_ = world_.Now();
+    StartScheduler();
+  }
+
+  // An hour of trouble, then quiet; then everything must be accounted for.
+  void Run() {
+    active_ = true;
+    for (const absl::Time end = world_.Now() + absl::Minutes(30); world_.Now() < end;) {
+      world_.RunFor(absl::Milliseconds(Below(20000)));
+      Trouble();
+    }
+    active_ = false;
+    for (const std::string& name : frozen_) {
+      if (world_.Running(name)) world_.Freeze(name, false);
+    }
+    frozen_.clear();
+    for (const char* name : {"executor-0", "executor-1"}) {
+      if (!world_.Running(name)) world_.StartExecutor(name);
+    }
+    Reap();
+    if (schedulers_.empty()) StartScheduler();
+    world_.RunFor(absl::Minutes(10));
+    Reap();
+    ASSERT_EQ(schedulers_.size(), 1u) << "one scheduler is left";
+    Check("fast", absl::Seconds(30));
+    Check("slow", absl::Seconds(120));
+  }
+
+  const std::vector<std::string>& violations() { return world_.oracle().violations(); }
+
+ private:
+  static constexpr int kClaims = 3;
+  uint64_t Below(uint64_t n) { return rng_() % n; }
+
+  void StartScheduler() {
+    const std::string name = fmt::format("scheduler-{}", next_scheduler_++);
+    world_.StartScheduler(name);
+    schedulers_.insert(name);
+  }
+  // Deposed schedulers exit.
+  void Reap() {
+    for (auto it = schedulers_.begin(); it != schedulers_.end();) {
+      if (world_.Deposed(*it)) {
+        frozen_.erase(*it);
+        world_.Kill(*it);
+        it = schedulers_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+  void Trouble() {
+    Reap();
+    const std::string executor = fmt::format("executor-{}", Below(2));
+    const std::string scheduler = schedulers_.empty() ? "" : *schedulers_.begin();
+    switch (Below(9)) {
+      case 0:
+        if (world_.Running(executor)) {
+          frozen_.erase(executor);
+          world_.Kill(executor);
+        } else {
+          world_.StartExecutor(executor);
+        }
+        break;
+      case 1:
+        if (!world_.Running(executor)) world_.StartExecutor(executor);
+        break;
+      case 2:
+        if (!scheduler.empty()) {
+          frozen_.erase(scheduler);
+          world_.Kill(scheduler);
+          schedulers_.erase(scheduler);
+        }
+        break;
+      case 3:
+        if (schedulers_.size() < 2) StartScheduler();
+        break;
+      case 4:
+      case 5: {
+        const std::string& victim = Below(2) ? executor : scheduler;
+        if (victim.empty() || !world_.Running(victim)) break;
+        const bool freeze = !world_.Frozen(victim);
+        world_.Freeze(victim, freeze);
+        if (freeze) {
+          frozen_.insert(victim);
+        } else {
+          frozen_.erase(victim);
+        }
+        break;
+      }
+      case 6:
+        world_.simulator().BreakWatches("", static_cast<WatchBreak>(Below(4)));
+        break;
+      case 7: {
+        const std::string& victim = Below(2) ? executor : scheduler;
+        if (!victim.empty() && world_.Running(victim)) {
+          world_.SetClockOffset(victim, Below(2) ? absl::ZeroDuration() : absl::Seconds(static_cast<int>(Below(7200)) - 3600));
+        }
+        break;
+      }
+      default:
+        if (schedulers_.empty()) StartScheduler();
+    }
+  }
+  void Check(const std::string& name, absl::Duration period) {
+    const std::string uid = world_.simulator().store().Find<Policy>("default", name)->meta.uid;
+    std::vector<absl::Time> instants;
+    const int64_t step = absl::ToInt64Seconds(period);
+    const absl::Time end = world_.Now() - absl::Minutes(3);
+    for (int64_t k = absl::ToUnixSeconds(created_) / step + 1; absl::FromUnixSeconds(k * step) <= end; ++k) {
+      instants.push_back(absl::FromUnixSeconds(k * step));
+    }
+    world_.oracle().CheckAccounted(uid, instants);
+  }
+
+  Rng rng_;
+  World world_;
+  bool active_ = false;
+  RandomFaults faults_;
+  absl::Time created_;
+  int next_scheduler_ = 0;
+  std::set<std::string> schedulers_, frozen_;
+};
+
+TEST(ChaosTest, NoGuaranteeBreaksUnderRandomTrouble) {
+  const int only = FromEnvironment("SNAPKEEPER_SIMULATION_SEED", -1);
+  const int seeds = FromEnvironment("SNAPKEEPER_SIMULATION_SEEDS", 100);
+  int bad = 0;
+  for (int seed = std::max(only, 0); seed < (only < 0 ? seeds : only + 1) && bad < 5; ++seed) {
+    SCOPED_TRACE(fmt::format("SNAPKEEPER_SIMULATION_SEED={}", seed));
+    Chaos chaos(static_cast<uint64_t>(seed));
+    chaos.Run();
+    EXPECT_THAT(chaos.violations(), IsEmpty());
+    bad += !chaos.violations().empty();
+  }
+}
+
+}  // namespace
+}  // namespace snapkeeper

@@ -1,0 +1,121 @@
+#include <absl/time/time.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/simulation/world.h"
+
+namespace snapkeeper {
+namespace {
+
+using ::testing::IsEmpty;
+
+// Instants of `@every period` in (after, until].
+std::vector<absl::Time> Every(absl::Duration period, absl::Time after, absl::Time until) {
+  std::vector<absl::Time> instants;
+  const int64_t step = absl::ToInt64Seconds(period);
+  for (int64_t k = absl::ToUnixSeconds(after) / step + 1; absl::FromUnixSeconds(k * step) <= until; ++k) {
+    instants.push_back(absl::FromUnixSeconds(k * step));
+  }
+  return instants;
+}
+
+class ScheduleTest : public ::testing::Test {
+ protected:
+  ScheduleTest() : world_({.quarantine = absl::Seconds(5)}) {
+    for (int i = 0; i < kClaims; ++i) world_.simulator().AddClaim("default", "data-" + std::to_string(i), {{"app", "db"}});
+    world_.StartExecutor("executor-0");
+    world_.StartExecutor("executor-1");
+    // Claims exist for a while before the first instant.
+    world_.RunFor(absl::Seconds(3));
+  }
+  std::string Uid(const std::string& policy) { return world_.simulator().store().Find<Policy>("default", policy)->meta.uid; }
+
+  static constexpr int kClaims = 3;
+  World world_;
+};
+
+TEST_F(ScheduleTest, EveryInstantGetsOneReadySnapshotOfEachVolumeAndThreeAreKept) {
+  world_.AddPolicy("fast", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
+  const absl::Time created = world_.Now();
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(10));
+  const std::vector<absl::Time> instants = Every(absl::Seconds(10), created, world_.Now() - absl::Seconds(10));
+  world_.oracle().CheckTaken(Uid("fast"), instants, kClaims);
+  world_.oracle().CheckAccounted(Uid("fast"), instants);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+  EXPECT_LE(world_.SnapshotsOf("fast").size(), 5u * kClaims);
+  EXPECT_GE(world_.SnapshotsOf("fast").size(), 3u * kClaims);
+  EXPECT_EQ(world_.StatusOf("fast").missed_runs, 0);
+}
+
+TEST_F(ScheduleTest, ASchedulerThatWasDownCatchesUpOnceAndCountsTheRest) {
+  world_.AddPolicy("late", {{"schedule", "@every 10s"}, {"startingDeadlineSeconds", 60}, {"retention", {{"keepLast", 3}}}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(1));
+  world_.Kill("scheduler-0");
+  world_.RunFor(absl::Seconds(50));
+  const auto before = world_.oracle().Settled(Uid("late"));
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(5));
+  EXPECT_EQ(world_.StatusOf("late").missed_runs, 4);
+  EXPECT_EQ(world_.oracle().Settled(Uid("late")), before + 1);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
+TEST_F(ScheduleTest, WithSkipNothingIsCaughtUp) {
+  world_.AddPolicy("skip", {{"schedule", "@every 10s"}, {"missedRunPolicy", "Skip"}, {"startingDeadlineSeconds", 60}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(1));
+  world_.Kill("scheduler-0");
+  world_.RunFor(absl::Seconds(50));
+  const auto before = world_.oracle().Settled(Uid("skip"));
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(5));
+  EXPECT_EQ(world_.StatusOf("skip").missed_runs, 5);
+  EXPECT_EQ(world_.oracle().Settled(Uid("skip")), before);
+}
+
+TEST_F(ScheduleTest, EditingSuspendingAndResumingNeverFiresThePast) {
+  world_.AddPolicy("edited", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 600}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Seconds(130));
+  const int64_t taken = world_.oracle().counts().created;
+  world_.PatchPolicy("edited", {{"spec", {{"suspend", true}}}});
+  world_.RunFor(absl::Seconds(240));
+  EXPECT_EQ(world_.oracle().counts().created, taken);
+  world_.PatchPolicy("edited", {{"spec", {{"suspend", false}}}});
+  world_.RunFor(absl::Seconds(1));
+  EXPECT_EQ(world_.oracle().counts().created, taken);
+  // Also while nobody schedules.
+  world_.Kill("scheduler-0");
+  world_.PatchPolicy("edited", {{"spec", {{"schedule", "@every 90s"}}}});
+  world_.RunFor(absl::Seconds(200));
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(1));
+  EXPECT_EQ(world_.oracle().counts().created, taken);
+  world_.RunFor(absl::Seconds(90));
+  EXPECT_EQ(world_.oracle().counts().created, taken + kClaims);
+  EXPECT_EQ(world_.StatusOf("edited").missed_runs, 0);
+}
+
+TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
+  world_.AddPolicy("two", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
+  const absl::Time created = world_.Now();
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Seconds(25));
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(1));
+  EXPECT_TRUE(world_.Deposed("scheduler-0"));
+  EXPECT_FALSE(world_.Deposed("scheduler-1"));
+  world_.RunFor(absl::Minutes(1));
+  const auto instants = Every(absl::Seconds(10), created, world_.Now() - absl::Seconds(10));
+  world_.oracle().CheckTaken(Uid("two"), instants, kClaims);
+  world_.oracle().CheckAccounted(Uid("two"), instants);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace snapkeeper
