@@ -6,7 +6,8 @@
 
 namespace snapkeeper {
 
-Caches::Caches(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, const std::vector<std::string>& namespaces)
+Caches::Caches(EventLoop& loop, KubeApi& api, Rng& rng, Log& log,
+               const std::vector<std::string>& namespaces)
     : policies_(loop, api, rng, log, namespaces),
       claims_(loop, api, rng, log, namespaces),
       snapshots_(loop, api, rng, log, namespaces),
@@ -21,27 +22,32 @@ void Caches::Start(Handlers handlers) {
   namespaces_.Start(ignore, handlers.synced);
   volumes_.Start(ignore, handlers.synced);
   claims_.Start(
-      [this](const std::shared_ptr<const Claim>& before, const std::shared_ptr<const Claim>& after) {
+      [this](const std::shared_ptr<const Claim>& before,
+             const std::shared_ptr<const Claim>& after) {
         if (before) claim_uids_.erase(before->meta.uid);
         if (after) claim_uids_.insert(after->meta.uid);
         auto pin_of = [](const std::shared_ptr<const Claim>& c) {
-          return c && c->phase != "Bound" && !c->data_source_snapshot.empty() ? c->meta.ns + "/" + c->data_source_snapshot
-                                                                              : std::string();
+          return c && c->phase != "Bound" && !c->data_source_snapshot.empty()
+                     ? c->meta.ns + "/" + c->data_source_snapshot
+                     : std::string();
         };
-        if (const std::string pin = pin_of(before); !pin.empty() && --pins_[pin] == 0) pins_.erase(pin);
+        if (const std::string pin = pin_of(before); !pin.empty() && --pins_[pin] == 0)
+          pins_.erase(pin);
         if (const std::string pin = pin_of(after); !pin.empty()) ++pins_[pin];
       },
       handlers.synced);
   policies_.Start(std::move(handlers.policy), handlers.synced);
   contents_.Start(std::move(handlers.content), handlers.synced);
   snapshots_.Start(
-      [this, changed = std::move(handlers.snapshot)](const SnapshotPtr& before, const SnapshotPtr& after) {
+      [this, changed = std::move(handlers.snapshot)](const SnapshotPtr& before,
+                                                     const SnapshotPtr& after) {
         const Snapshot& any = after ? *after : *before;
         const SnapshotKey key(any.meta.ns, any.meta.name);
         auto claim_of = [](const SnapshotPtr& s) {
           return s && !s->source_claim.empty() ? s->meta.ns + "/" + s->source_claim : std::string();
         };
-        Move(by_policy_, before ? before->policy_uid : "", after ? after->policy_uid : "", key, after);
+        Move(by_policy_, before ? before->policy_uid : "", after ? after->policy_uid : "", key,
+             after);
         Move(by_claim_, claim_of(before), claim_of(after), key, after);
         changed(before, after);
       },
@@ -49,14 +55,16 @@ void Caches::Start(Handlers handlers) {
 }
 
 bool Caches::ready_to_fire() const {
-  return policies_.synced() && claims_.synced() && volumes_.synced() && classes_.synced() && namespaces_.synced();
+  return policies_.synced() && claims_.synced() && volumes_.synced() && classes_.synced() &&
+         namespaces_.synced();
 }
 
 bool Caches::synced() const { return ready_to_fire() && snapshots_.synced() && contents_.synced(); }
 
 absl::Status Caches::health() const {
-  for (const absl::Status& status : {policies_.health(), claims_.health(), snapshots_.health(), volumes_.health(),
-                                     contents_.health(), classes_.health(), namespaces_.health()}) {
+  for (const absl::Status& status :
+       {policies_.health(), claims_.health(), snapshots_.health(), volumes_.health(),
+        contents_.health(), classes_.health(), namespaces_.health()}) {
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -68,8 +76,8 @@ std::vector<const SnapshotClass*> Caches::Classes() const {
   return classes;
 }
 
-void Caches::Move(Index& index, const std::string& from, const std::string& to, const SnapshotKey& key,
-                  const SnapshotPtr& snapshot) {
+void Caches::Move(Index& index, const std::string& from, const std::string& to,
+                  const SnapshotKey& key, const SnapshotPtr& snapshot) {
   if (!from.empty() && from != to) {
     auto it = index.find(from);
     if (it != index.end()) {
@@ -92,7 +100,8 @@ std::vector<Caches::SnapshotPtr> Caches::OfPolicy(const std::string& policy_uid)
   return Values(by_policy_, policy_uid);
 }
 
-std::vector<Caches::SnapshotPtr> Caches::OfClaim(const std::string& ns, const std::string& claim) const {
+std::vector<Caches::SnapshotPtr> Caches::OfClaim(const std::string& ns,
+                                                 const std::string& claim) const {
   return Values(by_claim_, ns + "/" + claim);
 }
 
@@ -106,8 +115,8 @@ std::vector<std::string> Caches::PolicyUidsOfSnapshots() const {
 bool Caches::IsBound(const Snapshot& snapshot) const {
   if (snapshot.bound_content.empty()) return false;
   const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
-  return content && content->snapshot_uid == snapshot.meta.uid && content->snapshot_ns == snapshot.meta.ns &&
-         content->snapshot_name == snapshot.meta.name &&
+  return content && content->snapshot_uid == snapshot.meta.uid &&
+         content->snapshot_ns == snapshot.meta.ns && content->snapshot_name == snapshot.meta.name &&
          (snapshot.volume_handle.empty() || content->volume_handle == snapshot.volume_handle);
 }
 
@@ -120,7 +129,8 @@ bool Caches::IsReady(const Snapshot& snapshot) const {
   return snapshot.ready_to_use && !snapshot.meta.deleting && IsBound(snapshot);
 }
 
-absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now) const {
+absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim,
+                                  absl::Time now) const {
   absl::Time newest = absl::InfinitePast();
   auto it = by_claim_.find(ns + "/" + claim);
   if (it == by_claim_.end()) return newest;

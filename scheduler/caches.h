@@ -5,9 +5,9 @@
 #include <absl/container/flat_hash_set.h>
 #include <absl/functional/any_invocable.h>
 
-#include <memory>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,18 +17,20 @@
 
 namespace snapkeeper {
 
-// One kind of object over all namespaces, or over those that are watched (a reflector each). Loop thread only.
+// One kind of object over all namespaces, or over those that are watched (a reflector each). Loop
+// thread only.
 template <class T>
 class Cache {
  public:
   using Ptr = std::shared_ptr<const T>;
-  Cache(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, const std::vector<std::string>& namespaces) {
+  Cache(EventLoop& loop, KubeApi& api, Rng& rng, Log& log,
+        const std::vector<std::string>& namespaces) {
     if (namespaces.empty()) {
       reflectors_.push_back(std::make_unique<Reflector<T>>(loop, api, rng, log));
     }
     for (const std::string& ns : namespaces) {
-      reflectors_.push_back(
-          std::make_unique<Reflector<T>>(loop, api, rng, log, ListQuery{.kind = KindOf<T>::kValue, .ns = ns}));
+      reflectors_.push_back(std::make_unique<Reflector<T>>(
+          loop, api, rng, log, ListQuery{.kind = KindOf<T>::kValue, .ns = ns}));
     }
   }
 
@@ -67,19 +69,22 @@ class Cache {
   std::vector<std::unique_ptr<Reflector<T>>> reflectors_;
 };
 
-// What the scheduler knows of the cluster, and the indexes that keep its decisions from scanning it.
+// What the scheduler knows of the cluster, and the indexes that keep its decisions from scanning
+// it.
 class Caches {
  public:
   using SnapshotPtr = std::shared_ptr<const Snapshot>;
   template <class T>
-  using Changed = std::function<void(const std::shared_ptr<const T>& before, const std::shared_ptr<const T>& after)>;
+  using Changed = std::function<void(const std::shared_ptr<const T>& before,
+                                     const std::shared_ptr<const T>& after)>;
 
   // `namespaces` empty: all. Policies, claims and snapshots are kept of those alone.
-  Caches(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, const std::vector<std::string>& namespaces);
+  Caches(EventLoop& loop, KubeApi& api, Rng& rng, Log& log,
+         const std::vector<std::string>& namespaces);
 
   struct Handlers {
     Changed<Policy> policy;
-    Changed<Snapshot> snapshot;   // after the indexes were updated
+    Changed<Snapshot> snapshot;  // after the indexes were updated
     Changed<Content> content;
     std::function<void()> synced;  // each time another cache has its first list
   };
@@ -106,7 +111,8 @@ class Caches {
   // Policy UIDs that snapshots carry.
   std::vector<std::string> PolicyUidsOfSnapshots() const;
 
-  // The snapshot's content refers back to it, and its volume is the one that preflight saw (where the snapshot says which).
+  // The snapshot's content refers back to it, and its volume is the one that preflight saw (where
+  // the snapshot says which).
   bool IsBound(const Snapshot& snapshot) const;
   // The content that it names belongs to another snapshot: it is not what it seems to be.
   bool IsMisbound(const Snapshot& snapshot) const;
@@ -123,7 +129,8 @@ class Caches {
  private:
   using SnapshotKey = std::pair<std::string, std::string>;
   using Index = absl::flat_hash_map<std::string, std::map<SnapshotKey, SnapshotPtr>>;
-  static void Move(Index& index, const std::string& from, const std::string& to, const SnapshotKey& key, const SnapshotPtr& snapshot);
+  static void Move(Index& index, const std::string& from, const std::string& to,
+                   const SnapshotKey& key, const SnapshotPtr& snapshot);
   static std::vector<SnapshotPtr> Values(const Index& index, const std::string& key);
 
   Cache<Policy> policies_;
@@ -136,8 +143,8 @@ class Caches {
 
   absl::flat_hash_set<std::string> claim_uids_;
   absl::flat_hash_map<std::string, int> pins_;  // "namespace/snapshot": Pending PVCs made from it
-  Index by_policy_;  // policy UID label
-  Index by_claim_;   // "namespace/claim"
+  Index by_policy_;                             // policy UID label
+  Index by_claim_;                              // "namespace/claim"
 };
 
 }  // namespace snapkeeper

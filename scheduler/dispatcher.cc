@@ -15,12 +15,15 @@ constexpr int kExisting = 0;  // the snapshot exists: only its end must be learn
 constexpr int kScheduled = 1;
 constexpr int kPruning = 2;
 
-// An executor's own verdict at the ready deadline is the better one (it is told with the driver's last error); ours is for when none answers.
+// An executor's own verdict at the ready deadline is the better one (it is told with the driver's
+// last error); ours is for when none answers.
 constexpr absl::Duration kReadyGrace = absl::Seconds(5);
 constexpr absl::Duration kAttemptLimit = absl::Seconds(60);
 constexpr absl::Duration kRecheckWallClock = absl::Minutes(1);
 
-std::string Text(const absl::Status& status) { return std::string(status.message().data(), status.message().size()); }
+std::string Text(const absl::Status& status) {
+  return std::string(status.message().data(), status.message().size());
+}
 
 // Verdicts that no other attempt can change, whatever their code.
 bool IsFinal(const absl::Status& status) {
@@ -37,8 +40,9 @@ bool IsFinal(const absl::Status& status) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool,
-                       const DriverProfiles& profiles, absl::Duration quarantine, FindUid find_uid)
+Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics,
+                       ExecutorPool& pool, const DriverProfiles& profiles,
+                       absl::Duration quarantine, FindUid find_uid)
     : loop_(loop),
       rng_(rng),
       log_(log),
@@ -54,7 +58,8 @@ void Dispatcher::SetPaused(bool paused) {
 
 std::string Dispatcher::Submit(Create create) {
   const uint64_t seq = next_seq_++;
-  auto owned = std::make_unique<Entry>(Entry{.id = fmt::format("{}-{}", epoch_, seq), .seq = seq, .body = std::move(create)});
+  auto owned = std::make_unique<Entry>(
+      Entry{.id = fmt::format("{}-{}", epoch_, seq), .seq = seq, .body = std::move(create)});
   Entry& entry = *owned;
   entries_[entry.id] = std::move(owned);
   CreateSnapshot& work = CreateOf(entry).work;
@@ -70,10 +75,13 @@ std::string Dispatcher::Submit(Create create) {
   return entry.id;
 }
 
-std::string Dispatcher::Submit(PruneSnapshots prune, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
+std::string Dispatcher::Submit(
+    PruneSnapshots prune, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
   const uint64_t seq = next_seq_++;
-  auto owned = std::make_unique<Entry>(
-      Entry{.id = fmt::format("{}-{}", epoch_, seq), .seq = seq, .body = std::move(prune), .pruned = std::move(done)});
+  auto owned = std::make_unique<Entry>(Entry{.id = fmt::format("{}-{}", epoch_, seq),
+                                             .seq = seq,
+                                             .body = std::move(prune),
+                                             .pruned = std::move(done)});
   Entry& entry = *owned;
   entries_[entry.id] = std::move(owned);
   Enqueue(entry);
@@ -83,7 +91,8 @@ std::string Dispatcher::Submit(PruneSnapshots prune, absl::AnyInvocable<void(abs
 void Dispatcher::EnterLane(Entry& entry) {
   Lane& lane = lanes_[CreateOf(entry).work.identity.claim_uid];
   if (entry.created) {
-    // It was asked for already; it waits for nobody, and if it is not cut yet the next one of the volume waits for it.
+    // It was asked for already; it waits for nobody, and if it is not cut yet the next one of the
+    // volume waits for it.
     if (!lane.holder) {
       lane.holder = &entry;
       entry.in_lane = true;
@@ -143,9 +152,10 @@ bool Dispatcher::Send(Entry& entry) {
   }
   if (!pool_.TrySend(job, entry.created)) {
     if (entry.last_error.ok()) {
-      entry.last_error = WithReason(absl::UnavailableError(pool_.connected() == 0 ? "no executor is connected"
-                                                                                  : "no executor has a free slot"),
-                                    Reason::kNoExecutor);
+      entry.last_error =
+          WithReason(absl::UnavailableError(pool_.connected() == 0 ? "no executor is connected"
+                                                                   : "no executor has a free slot"),
+                     Reason::kNoExecutor);
     }
     return false;
   }
@@ -197,7 +207,10 @@ void Dispatcher::MarkCreated(Entry& entry, const std::string& uid, absl::Time cr
   work.known_uid = uid;
   entry.failures = 0;
   ArmDeadline(entry);
-  CreateOf(entry).progress(JobEvent{.job_id = entry.id, .attempt = entry.attempt, .phase = Phase::kCreated, .snapshot_uid = uid,
+  CreateOf(entry).progress(JobEvent{.job_id = entry.id,
+                                    .attempt = entry.attempt,
+                                    .phase = Phase::kCreated,
+                                    .snapshot_uid = uid,
                                     .created = created});
 }
 
@@ -250,9 +263,11 @@ void Dispatcher::OnLost(const std::string& job_id, const absl::Status& why) {
 void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   Create& create = CreateOf(entry);
   if (entry.withdrawn && !entry.created && absl::IsCancelled(status)) return Finish(entry, status);
-  if (IsFinal(status) && !(absl::IsCancelled(status) && !entry.withdrawn)) return Finish(entry, status);
+  if (IsFinal(status) && !(absl::IsCancelled(status) && !entry.withdrawn))
+    return Finish(entry, status);
   entry.last_error = status;
-  if (entry.withdrawn && !entry.created) return Finish(entry, absl::CancelledError(status.message()));
+  if (entry.withdrawn && !entry.created)
+    return Finish(entry, absl::CancelledError(status.message()));
   const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
   if (!entry.created && loop_.Now() + delay >= create.start_deadline) {
     // A POST whose reply was lost may have been carried out all the same.
@@ -264,20 +279,28 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
       ArmDeadline(entry);
       return Enqueue(entry);
     }
-    return Finish(entry, WithReason(absl::DeadlineExceededError(
-                                        fmt::format("not asked for before its starting deadline; last cause: {}", Text(status))),
-                                    Reason::kDeadlineExceeded));
+    return Finish(
+        entry,
+        WithReason(absl::DeadlineExceededError(fmt::format(
+                       "not asked for before its starting deadline; last cause: {}", Text(status))),
+                   Reason::kDeadlineExceeded));
   }
   metrics_.CountRetry(ReasonOf(status));
-  log_.Info("retry", {{"job", entry.id}, {"snapshot", create.work.name}, {"attempt", entry.attempt}, {"delay", delay}, {"error", status}});
+  log_.Info("retry", {{"job", entry.id},
+                      {"snapshot", create.work.name},
+                      {"attempt", entry.attempt},
+                      {"delay", delay},
+                      {"error", status}});
   entry.state = State::kBackoff;
   entry.timer = loop_.After(delay, [this, &entry] { Enqueue(entry); });
 }
 
 void Dispatcher::ArmDeadline(Entry& entry) {
-  const absl::Time due =
-      entry.created ? entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace : CreateOf(entry).start_deadline;
-  const absl::Duration delay = std::clamp(due - loop_.Now(), absl::Milliseconds(1), kRecheckWallClock);
+  const absl::Time due = entry.created
+                             ? entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace
+                             : CreateOf(entry).start_deadline;
+  const absl::Duration delay =
+      std::clamp(due - loop_.Now(), absl::Milliseconds(1), kRecheckWallClock);
   entry.deadline = loop_.After(delay, [this, id = entry.id] { OnDeadline(id); });
 }
 
@@ -287,21 +310,27 @@ void Dispatcher::OnDeadline(const std::string& id) {
   Entry& entry = *it->second;
   Create& create = CreateOf(entry);
   if (entry.created) {
-    if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace) return ArmDeadline(entry);
-    Finish(entry, WithReason(absl::DeadlineExceededError(fmt::format("not ready within {}{}", absl::FormatDuration(create.work.ready_timeout),
-                                                                     entry.last_error.ok()
-                                                                         ? ""
-                                                                         : fmt::format("; last cause: {}", Text(entry.last_error)))),
-                             Reason::kNotReadyInTime));
+    if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace)
+      return ArmDeadline(entry);
+    Finish(entry,
+           WithReason(absl::DeadlineExceededError(fmt::format(
+                          "not ready within {}{}", absl::FormatDuration(create.work.ready_timeout),
+                          entry.last_error.ok()
+                              ? ""
+                              : fmt::format("; last cause: {}", Text(entry.last_error)))),
+                      Reason::kNotReadyInTime));
     return;
   }
   if (loop_.Now() < create.start_deadline) return ArmDeadline(entry);
   // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job.
   if (entry.state == State::kSent) return;
-  Failed(entry, entry.last_error.ok() ? absl::UnavailableError(entry.state == State::kLane
-                                                                   ? "another snapshot of the volume was being taken all the time"
-                                                                   : "the driver's limit of snapshots being taken was reached all the time")
-                                      : entry.last_error);
+  Failed(entry,
+         entry.last_error.ok()
+             ? absl::UnavailableError(
+                   entry.state == State::kLane
+                       ? "another snapshot of the volume was being taken all the time"
+                       : "the driver's limit of snapshots being taken was reached all the time")
+             : entry.last_error);
 }
 
 void Dispatcher::Withdraw(const std::string& job_id) {

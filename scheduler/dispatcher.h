@@ -24,35 +24,43 @@
 
 namespace snapkeeper {
 
-// The queue, the limits and the one retry loop. A job to create goes through: its volume's lane (one snapshot of a volume is asked for at a
-// time, freed at the cut), its driver's cap (maxCreating, from being sent to the cut), an executor's slot. A failed attempt is tried again
-// with backoff until the starting deadline; once the object exists, until its ready deadline. Loop thread only.
+// The queue, the limits and the one retry loop. A job to create goes through: its volume's lane
+// (one snapshot of a volume is asked for at a time, freed at the cut), its driver's cap
+// (maxCreating, from being sent to the cut), an executor's slot. A failed attempt is tried again
+// with backoff until the starting deadline; once the object exists, until its ready deadline. Loop
+// thread only.
 class Dispatcher {
  public:
   struct Create {
-    CreateSnapshot work;            // post_before is set at each send
-    absl::Time start_deadline;      // of the POST
-    absl::Time order;               // smaller goes first: the cut of the volume's newest ready snapshot
+    CreateSnapshot work;        // post_before is set at each send
+    absl::Time start_deadline;  // of the POST
+    absl::Time order;           // smaller goes first: the cut of the volume's newest ready snapshot
     // kCreated, kCut, kReady, each at most once and in this order.
     absl::AnyInvocable<void(const JobEvent&)> progress;
-    // Once, at the end; the job is forgotten before. Reasons: see model/reason.h. Cancelled: Withdraw came in time.
+    // Once, at the end; the job is forgotten before. Reasons: see model/reason.h. Cancelled:
+    // Withdraw came in time.
     absl::AnyInvocable<void(absl::Status)> done;
   };
 
-  // Calls that cost the executors nothing to answer from here: whether the object of this name and identity is known to exist.
+  // Calls that cost the executors nothing to answer from here: whether the object of this name and
+  // identity is known to exist.
   using FindUid = std::function<std::string(const CreateSnapshot& work)>;
 
-  Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool, const DriverProfiles& profiles,
-             absl::Duration quarantine, FindUid find_uid);
+  Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool,
+             const DriverProfiles& profiles, absl::Duration quarantine, FindUid find_uid);
 
   void Start(int64_t epoch) { epoch_ = epoch; }
-  // The clock is too far off to act (design section 5): nothing new is sent until it is right again.
+  // The clock is too far off to act (design section 5): nothing new is sent until it is right
+  // again.
   void SetPaused(bool paused);
 
   std::string Submit(Create create);
-  // Tried once: a plan is void soon, and whoever made it makes another. Answers the UIDs that were deleted.
-  std::string Submit(PruneSnapshots prune, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done);
-  // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing changes.
+  // Tried once: a plan is void soon, and whoever made it makes another. Answers the UIDs that were
+  // deleted.
+  std::string Submit(PruneSnapshots prune,
+                     absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done);
+  // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing
+  // changes.
   void Withdraw(const std::string& job_id);
 
   // From the pool.

@@ -22,9 +22,13 @@ Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, 
       log_(log),
       key_{.kind = Kind::kLease, .ns = std::move(ns), .name = kLeaseName},
       holder_(std::move(holder)),
-      lease_(loop, api, rng, log, {.kind = Kind::kLease, .ns = key_.ns, .field_selector = fmt::format("metadata.name={}", kLeaseName)}) {}
+      lease_(loop, api, rng, log,
+             {.kind = Kind::kLease,
+              .ns = key_.ns,
+              .field_selector = fmt::format("metadata.name={}", kLeaseName)}) {}
 
-void Epoch::Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken, absl::AnyInvocable<void(std::string)> deposed) {
+void Epoch::Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken,
+                 absl::AnyInvocable<void(std::string)> deposed) {
   floor_ = floor;
   taken_ = std::move(taken);
   deposed_ = std::move(deposed);
@@ -63,17 +67,20 @@ void Epoch::OnRead(absl::StatusOr<ObjectPtr> result) {
 void Epoch::OnWritten(absl::StatusOr<ObjectPtr> result) {
   if (!result.ok()) return Retry(result.status());
   log_.Info("epoch taken", {{"epoch", epoch_}, {"holder", holder_}});
-  lease_.Start([this](const std::shared_ptr<const Lease>&, const std::shared_ptr<const Lease>& after) {
-    if (!after || after->transitions <= epoch_ || !deposed_) return;
-    std::exchange(deposed_, nullptr)(fmt::format("Lease {}/{} shows epoch {} of {}, ours is {}", key_.ns, key_.name, after->transitions,
-                                                 after->holder, epoch_));
-  });
+  lease_.Start(
+      [this](const std::shared_ptr<const Lease>&, const std::shared_ptr<const Lease>& after) {
+        if (!after || after->transitions <= epoch_ || !deposed_) return;
+        std::exchange(deposed_,
+                      nullptr)(fmt::format("Lease {}/{} shows epoch {} of {}, ours is {}", key_.ns,
+                                           key_.name, after->transitions, after->holder, epoch_));
+      });
   taken_(epoch_);
 }
 
 void Epoch::Retry(const absl::Status& status) {
   log_.Warning("epoch not taken", {{"lease", key_.ns + "/" + key_.name}, {"error", status}});
-  retry_ = loop_.After(Backoff{}.Delay(++failures_, rng_, RetryAfterOf(status)), [this] { Read(); });
+  retry_ =
+      loop_.After(Backoff{}.Delay(++failures_, rng_, RetryAfterOf(status)), [this] { Read(); });
 }
 
 }  // namespace snapkeeper

@@ -16,15 +16,18 @@
 
 namespace snapkeeper {
 
-// Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a compare-and-swap by whoever takes over. It is
-// no lock: names are. It tells executors and status writes which of two schedulers came later. Loop thread only.
+// Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a
+// compare-and-swap by whoever takes over. It is no lock: names are. It tells executors and status
+// writes which of two schedulers came later. Loop thread only.
 class Epoch {
  public:
   Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder);
 
-  // Takes the epoch, trying until it succeeds; it is higher than `floor`, so that a Lease that was deleted does not bring an old one back.
-  // Then watches the Lease: `deposed` runs once when it shows a higher one.
-  void Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken, absl::AnyInvocable<void(std::string)> deposed);
+  // Takes the epoch, trying until it succeeds; it is higher than `floor`, so that a Lease that was
+  // deleted does not bring an old one back. Then watches the Lease: `deposed` runs once when it
+  // shows a higher one.
+  void Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken,
+            absl::AnyInvocable<void(std::string)> deposed);
 
  private:
   void Read();

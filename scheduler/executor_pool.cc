@@ -7,7 +7,8 @@
 
 namespace snapkeeper {
 
-ExecutorPool::ExecutorPool(EventLoop& loop, Rng& rng, Log& log, std::vector<ExecutorClient*> clients, absl::Duration heartbeat)
+ExecutorPool::ExecutorPool(EventLoop& loop, Rng& rng, Log& log,
+                           std::vector<ExecutorClient*> clients, absl::Duration heartbeat)
     : loop_(loop), rng_(rng), log_(log), heartbeat_(heartbeat) {
   for (ExecutorClient* client : clients) connections_.push_back({.client = client});
 }
@@ -24,8 +25,9 @@ void ExecutorPool::Open(size_t index) {
   Connection& c = connections_[index];
   c.draining = false;
   c.last_heard = loop_.Elapsed();
-  c.stream = c.client->Open([this, index](ToScheduler message) { OnMessage(index, std::move(message)); },
-                            [this, index](absl::Status status) { OnClosed(index, status); });
+  c.stream =
+      c.client->Open([this, index](ToScheduler message) { OnMessage(index, std::move(message)); },
+                     [this, index](absl::Status status) { OnClosed(index, status); });
   c.stream->Send(hello_);
   c.heartbeat = loop_.After(heartbeat_, [this, index] { Beat(index); });
 }
@@ -33,8 +35,9 @@ void ExecutorPool::Open(size_t index) {
 void ExecutorPool::Beat(size_t index) {
   Connection& c = connections_[index];
   if (loop_.Elapsed() - c.last_heard > kDeadBeats * heartbeat_) {
-    OnClosed(index, absl::UnavailableError(fmt::format("executor {} was silent for {}", c.client->address(),
-                                                       absl::FormatDuration(loop_.Elapsed() - c.last_heard))));
+    OnClosed(index, absl::UnavailableError(
+                        fmt::format("executor {} was silent for {}", c.client->address(),
+                                    absl::FormatDuration(loop_.Elapsed() - c.last_heard))));
     return;
   }
   c.stream->Send(Heartbeat{});
@@ -48,7 +51,9 @@ void ExecutorPool::OnMessage(size_t index, ToScheduler message) {
     c.hello = *hello;
     c.ready = true;
     c.failures = 0;
-    log_.Info("executor connected", {{"executor", c.client->address()}, {"instance", hello->instance}, {"slots", hello->slots}});
+    log_.Info("executor connected", {{"executor", c.client->address()},
+                                     {"instance", hello->instance},
+                                     {"slots", hello->slots}});
     handlers_.capacity();
   } else if (const auto* event = std::get_if<JobEvent>(&message)) {
     OnEvent(index, *event);
@@ -61,7 +66,8 @@ void ExecutorPool::OnMessage(size_t index, ToScheduler message) {
 
 void ExecutorPool::OnEvent(size_t index, const JobEvent& event) {
   auto it = where_.find(event.job_id);
-  if (it == where_.end() || it->second.connection != index || it->second.attempt != event.attempt) return;  // a stale attempt
+  if (it == where_.end() || it->second.connection != index || it->second.attempt != event.attempt)
+    return;  // a stale attempt
   Place& place = it->second;
   if (event.phase < place.phase) return;
   place.phase = event.phase;
@@ -98,8 +104,9 @@ void ExecutorPool::OnClosed(size_t index, const absl::Status& status) {
   if (was_ready || ++c.failures == 1) {
     log_.Warning("executor disconnected", {{"executor", c.client->address()}, {"error", status}});
   }
-  c.reconnect = loop_.After(Backoff{absl::Milliseconds(100), absl::Seconds(1)}.Delay(1 + c.failures, rng_),
-                            [this, index] { Open(index); });
+  c.reconnect =
+      loop_.After(Backoff{absl::Milliseconds(100), absl::Seconds(1)}.Delay(1 + c.failures, rng_),
+                  [this, index] { Open(index); });
   std::vector<std::string> lost;
   for (const auto& [job_id, place] : where_) {
     if (place.connection == index) lost.push_back(job_id);
@@ -107,33 +114,41 @@ void ExecutorPool::OnClosed(size_t index, const absl::Status& status) {
   std::sort(lost.begin(), lost.end());
   for (const std::string& job_id : lost) {
     Leave(job_id);
-    handlers_.lost(job_id, status.ok() ? absl::UnavailableError(fmt::format("executor {} left", c.client->address())) : status);
+    handlers_.lost(job_id, status.ok() ? absl::UnavailableError(
+                                             fmt::format("executor {} left", c.client->address()))
+                                       : status);
   }
 }
 
 bool ExecutorPool::TrySend(const Job& job, bool created) {
   Connection* best = nullptr;
   for (Connection& c : connections_) {
-    const bool room = created ? c.parked < c.hello.parked_limit : c.in_slots < c.hello.slots && c.parked < c.hello.parked_limit;
+    const bool room = created ? c.parked < c.hello.parked_limit
+                              : c.in_slots < c.hello.slots && c.parked < c.hello.parked_limit;
     if (!c.ready || !room) continue;
     if (!best || c.in_slots + c.parked < best->in_slots + best->parked) best = &c;
   }
   if (!best) return false;
   ++(created ? best->parked : best->in_slots);
-  where_[job.job_id] = {.connection = static_cast<size_t>(best - connections_.data()), .attempt = job.attempt, .parked = created};
+  where_[job.job_id] = {.connection = static_cast<size_t>(best - connections_.data()),
+                        .attempt = job.attempt,
+                        .parked = created};
   best->stream->Send(job);
   return true;
 }
 
 bool ExecutorPool::Cancel(const std::string& job_id) {
   auto it = where_.find(job_id);
-  if (it == where_.end()) return false;
-  connections_[it->second.connection].stream->Send(CancelJob{.job_id = job_id, .attempt = it->second.attempt});
+  // Without a stream: its loss is about to be told.
+  if (it == where_.end() || !connections_[it->second.connection].stream) return false;
+  connections_[it->second.connection].stream->Send(
+      CancelJob{.job_id = job_id, .attempt = it->second.attempt});
   return true;
 }
 
 int ExecutorPool::connected() const {
-  return static_cast<int>(std::count_if(connections_.begin(), connections_.end(), [](const Connection& c) { return c.ready; }));
+  return static_cast<int>(std::count_if(connections_.begin(), connections_.end(),
+                                        [](const Connection& c) { return c.ready; }));
 }
 
 }  // namespace snapkeeper

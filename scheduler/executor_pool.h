@@ -17,26 +17,30 @@
 
 namespace snapkeeper {
 
-// The streams to all executors: hello, heartbeats, reconnecting after 100 ms to 1 s, and which job is where. It neither queues nor retries:
-// what is lost is told. Loop thread only.
+// The streams to all executors: hello, heartbeats, reconnecting after 100 ms to 1 s, and which job
+// is where. It neither queues nor retries: what is lost is told. Loop thread only.
 class ExecutorPool {
  public:
   struct Handlers {
-    std::function<void()> capacity;                 // a slot may have become free
-    std::function<void(const JobEvent&)> event;     // of the current attempt of a job, in order of phases
-    std::function<void(const std::string& job_id, absl::Status why)> lost;  // the executor went away with it
-    std::function<void(std::string why)> deposed;   // an executor belongs to a higher epoch
+    std::function<void()> capacity;  // a slot may have become free
+    std::function<void(const JobEvent&)>
+        event;  // of the current attempt of a job, in order of phases
+    std::function<void(const std::string& job_id, absl::Status why)>
+        lost;                                      // the executor went away with it
+    std::function<void(std::string why)> deposed;  // an executor belongs to a higher epoch
   };
 
-  ExecutorPool(EventLoop& loop, Rng& rng, Log& log, std::vector<ExecutorClient*> clients, absl::Duration heartbeat);
+  ExecutorPool(EventLoop& loop, Rng& rng, Log& log, std::vector<ExecutorClient*> clients,
+               absl::Duration heartbeat);
   ~ExecutorPool();
 
   void Start(SchedulerHello hello, Handlers handlers);
 
-  // Gives the job to the executor with the fewest jobs that has a free slot (for one that was created already: a free parking place).
-  // False: nobody has.
+  // Gives the job to the executor with the fewest jobs that has a free slot (for one that was
+  // created already: a free parking place). False: nobody has.
   bool TrySend(const Job& job, bool created);
-  // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event. False: the job is nowhere.
+  // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event.
+  // False: the job is nowhere.
   bool Cancel(const std::string& job_id);
 
   int connected() const;

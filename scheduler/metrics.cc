@@ -11,23 +11,35 @@ namespace snapkeeper {
 
 SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
     : metrics_(metrics),
-      outcomes_(metrics.AddCounter("snapkeeper_snapshot_outcomes_total", "Outcomes of volumes in runs; an outcome that is amended counts again.")),
-      retries_(metrics.AddCounter("snapkeeper_job_retries_total", "Attempts that are tried again, by the reason of the failed one.")),
-      missed_(metrics.AddCounter("snapkeeper_missed_runs_total", "Instants that passed without a run.")),
-      pruned_(metrics.AddCounter("snapkeeper_pruned_snapshots_total", "Snapshots deleted by retention.")),
-      prune_jobs_(metrics.AddCounter("snapkeeper_prune_jobs_total", "Finished prune jobs, by gRPC code.")),
-      skew_(metrics.AddHistogram("snapkeeper_schedule_skew_seconds", "From a scheduled instant to the start of its run.",
-                                 {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600})) {
+      outcomes_(metrics.AddCounter(
+          "snapkeeper_snapshot_outcomes_total",
+          "Outcomes of volumes in runs; an outcome that is amended counts again.")),
+      retries_(
+          metrics.AddCounter("snapkeeper_job_retries_total",
+                             "Attempts that are tried again, by the reason of the failed one.")),
+      missed_(metrics.AddCounter("snapkeeper_missed_runs_total",
+                                 "Instants that passed without a run.")),
+      pruned_(metrics.AddCounter("snapkeeper_pruned_snapshots_total",
+                                 "Snapshots deleted by retention.")),
+      prune_jobs_(
+          metrics.AddCounter("snapkeeper_prune_jobs_total", "Finished prune jobs, by gRPC code.")),
+      skew_(metrics.AddHistogram(
+          "snapkeeper_schedule_skew_seconds", "From a scheduled instant to the start of its run.",
+          {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600})) {
   missed_.Create();
   pruned_.Create();
   skew_.Create();
 }
 
 void SchedulerMetrics::CountOutcome(const std::string& driver, Outcome outcome, Reason reason) {
-  outcomes_.Add({{"driver", driver}, {"outcome", std::string(ToString(outcome))}, {"reason", std::string(ToString(reason))}});
+  outcomes_.Add({{"driver", driver},
+                 {"outcome", std::string(ToString(outcome))},
+                 {"reason", std::string(ToString(reason))}});
 }
 
-void SchedulerMetrics::CountRetry(Reason reason) { retries_.Add({{"reason", std::string(ToString(reason))}}); }
+void SchedulerMetrics::CountRetry(Reason reason) {
+  retries_.Add({{"reason", std::string(ToString(reason))}});
+}
 
 void SchedulerMetrics::CountMissed(int instants) { missed_.Add({}, instants); }
 
@@ -36,26 +48,49 @@ void SchedulerMetrics::CountPruned(int snapshots, const absl::Status& status) {
   prune_jobs_.Add({{"code", absl::StatusCodeToString(status.code())}});
 }
 
-void SchedulerMetrics::ObserveSkew(absl::Duration skew) { skew_.Observe(absl::ToDoubleSeconds(skew)); }
+void SchedulerMetrics::ObserveSkew(absl::Duration skew) {
+  skew_.Observe(absl::ToDoubleSeconds(skew));
+}
 
-void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const ExecutorPool& pool, const Dispatcher& dispatcher,
-                               EventLoop& loop) {
+void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const ExecutorPool& pool,
+                               const Dispatcher& dispatcher, EventLoop& loop) {
   collector_ = metrics_.AddCollector([&caches, &runs, &pool, &dispatcher, &loop] {
     const absl::Time now = loop.Now();
-    StateGauge last{"snapkeeper_last_ready_timestamp_seconds", "Cut of the PVC's newest ready snapshot; 0: it has none.",
-                    {"namespace", "persistentvolumeclaim", "policy"}, {}};
-    StateGauge count{"snapkeeper_snapshots", "Snapshots of the PVC that are of this policy, ready or not.",
-                     {"namespace", "persistentvolumeclaim", "policy", "ready"}, {}};
-    StateGauge next{"snapkeeper_policy_next_run_timestamp_seconds", "The policy's next instant; 0: it has none.", {"namespace", "policy"}, {}};
-    StateGauge suspended{"snapkeeper_policy_suspended", "1 where the policy is suspended.", {"namespace", "policy"}, {}};
-    StateGauge selected{"snapkeeper_policy_selected_volumes", "PVCs that the policy selects.", {"namespace", "policy"}, {}};
-    StateGauge open{"snapkeeper_policy_open_runs", "Runs of the policy that have not settled.", {"namespace", "policy"}, {}};
-    StateGauge missed{"snapkeeper_policy_missed_runs", "status.missedRuns of the policy.", {"namespace", "policy"}, {}};
+    StateGauge last{"snapkeeper_last_ready_timestamp_seconds",
+                    "Cut of the PVC's newest ready snapshot; 0: it has none.",
+                    {"namespace", "persistentvolumeclaim", "policy"},
+                    {}};
+    StateGauge count{"snapkeeper_snapshots",
+                     "Snapshots of the PVC that are of this policy, ready or not.",
+                     {"namespace", "persistentvolumeclaim", "policy", "ready"},
+                     {}};
+    StateGauge next{"snapkeeper_policy_next_run_timestamp_seconds",
+                    "The policy's next instant; 0: it has none.",
+                    {"namespace", "policy"},
+                    {}};
+    StateGauge suspended{"snapkeeper_policy_suspended",
+                         "1 where the policy is suspended.",
+                         {"namespace", "policy"},
+                         {}};
+    StateGauge selected{"snapkeeper_policy_selected_volumes",
+                        "PVCs that the policy selects.",
+                        {"namespace", "policy"},
+                        {}};
+    StateGauge open{"snapkeeper_policy_open_runs",
+                    "Runs of the policy that have not settled.",
+                    {"namespace", "policy"},
+                    {}};
+    StateGauge missed{"snapkeeper_policy_missed_runs",
+                      "status.missedRuns of the policy.",
+                      {"namespace", "policy"},
+                      {}};
     for (const auto& [uid, state] : runs.policies()) {
       if (state.gone) continue;
       const Policy& policy = *state.policy;
       const std::vector<std::string> labels = {policy.meta.ns, policy.meta.name};
-      next.samples.push_back({labels, state.next == absl::InfiniteFuture() ? 0 : static_cast<double>(absl::ToUnixSeconds(state.next))});
+      next.samples.push_back({labels, state.next == absl::InfiniteFuture()
+                                          ? 0
+                                          : static_cast<double>(absl::ToUnixSeconds(state.next))});
       suspended.samples.push_back({labels, policy.spec.suspend ? 1.0 : 0.0});
       open.samples.push_back({labels, static_cast<double>(state.open.size())});
       missed.samples.push_back({labels, static_cast<double>(state.missed_runs)});
@@ -69,11 +104,14 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
         if (!Selects(policy, claim)) return;
         ++volumes;
         const absl::Time cut = caches.NewestReadyCut(claim.meta.ns, claim.meta.name, now);
-        last.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name},
-                                cut == absl::InfinitePast() ? 0 : absl::ToDoubleSeconds(cut - absl::UnixEpoch())});
+        last.samples.push_back(
+            {{claim.meta.ns, claim.meta.name, policy.meta.name},
+             cut == absl::InfinitePast() ? 0 : absl::ToDoubleSeconds(cut - absl::UnixEpoch())});
         const auto [ready, unready] = by_claim[claim.meta.name];
-        count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "true"}, static_cast<double>(ready)});
-        count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "false"}, static_cast<double>(unready)});
+        count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "true"},
+                                 static_cast<double>(ready)});
+        count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "false"},
+                                 static_cast<double>(unready)});
       });
       selected.samples.push_back({labels, static_cast<double>(volumes)});
     }
@@ -81,8 +119,15 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
       return StateGauge{std::move(name), std::move(help), {}, {{{}, value}}};
     };
     return std::vector<StateGauge>{
-        std::move(last), std::move(count), std::move(next), std::move(suspended), std::move(selected), std::move(open), std::move(missed),
-        single("snapkeeper_dispatch_queue_depth", "Jobs that wait for an executor.", dispatcher.queued()),
+        std::move(last),
+        std::move(count),
+        std::move(next),
+        std::move(suspended),
+        std::move(selected),
+        std::move(open),
+        std::move(missed),
+        single("snapkeeper_dispatch_queue_depth", "Jobs that wait for an executor.",
+               dispatcher.queued()),
         single("snapkeeper_jobs_in_flight", "Jobs at executors.", pool.outstanding()),
         single("snapkeeper_executors_connected", "Executors that take jobs.", pool.connected())};
   });

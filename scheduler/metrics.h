@@ -20,8 +20,8 @@ class Dispatcher;
 class ExecutorPool;
 class Runs;
 
-// What the scheduler tells Prometheus. Counters and histograms carry labels of closed sets and the driver, never a PVC; state gauges are
-// computed from the caches at each scrape. Loop thread only.
+// What the scheduler tells Prometheus. Counters and histograms carry labels of closed sets and the
+// driver, never a PVC; state gauges are computed from the caches at each scrape. Loop thread only.
 class SchedulerMetrics {
  public:
   explicit SchedulerMetrics(Metrics& metrics);
@@ -35,7 +35,8 @@ class SchedulerMetrics {
   void ObserveSkew(absl::Duration skew);
 
   // The state gauges, from now on.
-  void Collect(const Caches& caches, const Runs& runs, const ExecutorPool& pool, const Dispatcher& dispatcher, EventLoop& loop);
+  void Collect(const Caches& caches, const Runs& runs, const ExecutorPool& pool,
+               const Dispatcher& dispatcher, EventLoop& loop);
 
  private:
   Metrics& metrics_;

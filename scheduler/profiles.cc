@@ -15,7 +15,8 @@ absl::Status Refuse(std::string_view driver, std::string_view what) {
   return absl::InvalidArgumentError(fmt::format("driver profiles: {}: {}", driver, what));
 }
 
-absl::StatusOr<DriverProfile> ParseProfile(const std::string& driver, const YAML::Node& node, DriverProfile profile) {
+absl::StatusOr<DriverProfile> ParseProfile(const std::string& driver, const YAML::Node& node,
+                                           DriverProfile profile) {
   if (!node.IsMap()) return Refuse(driver, "must be a map of maxCreating and readyTimeout");
   std::set<std::string> seen;
   for (const auto& entry : node) {
@@ -23,18 +24,23 @@ absl::StatusOr<DriverProfile> ParseProfile(const std::string& driver, const YAML
     if (!seen.insert(key).second) return Refuse(driver, fmt::format("{} is given twice", key));
     const std::string value = entry.second.IsScalar() ? entry.second.Scalar() : "";
     if (key == "maxCreating") {
-      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), profile.max_creating);
+      const auto [end, error] =
+          std::from_chars(value.data(), value.data() + value.size(), profile.max_creating);
       if (error != std::errc() || end != value.data() + value.size() || profile.max_creating < 1) {
-        return Refuse(driver, fmt::format("maxCreating must be a whole number from 1, not '{}'", value));
+        return Refuse(driver,
+                      fmt::format("maxCreating must be a whole number from 1, not '{}'", value));
       }
     } else if (key == "readyTimeout") {
       const absl::StatusOr<absl::Duration> timeout = ParseGoDuration(value);
       if (!timeout.ok() || *timeout < absl::Seconds(1)) {
-        return Refuse(driver, fmt::format("readyTimeout must be a duration from 1s such as 10m, not '{}'", value));
+        return Refuse(
+            driver,
+            fmt::format("readyTimeout must be a duration from 1s such as 10m, not '{}'", value));
       }
       profile.ready_timeout = *timeout;
     } else {
-      return Refuse(driver, fmt::format("unknown key '{}' (maxCreating and readyTimeout are known)", key));
+      return Refuse(driver,
+                    fmt::format("unknown key '{}' (maxCreating and readyTimeout are known)", key));
     }
   }
   return profile;

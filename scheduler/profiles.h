@@ -12,11 +12,12 @@ namespace snapkeeper {
 
 // What one CSI driver bears.
 struct DriverProfile {
-  int max_creating = 32;                           // snapshots between POST sent and the cut
+  int max_creating = 32;                             // snapshots between POST sent and the cut
   absl::Duration ready_timeout = absl::Minutes(10);  // where the policy does not say
 };
 
-// By driver name, from the file of --driver-profiles: `drivers: {NAME or default: {maxCreating: 32, readyTimeout: 10m}}`.
+// By driver name, from the file of --driver-profiles: `drivers: {NAME or default: {maxCreating: 32,
+// readyTimeout: 10m}}`.
 class DriverProfiles {
  public:
   // InvalidArgument names the driver and the key: unknown keys and values out of range are refused.

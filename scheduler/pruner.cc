@@ -8,14 +8,16 @@
 namespace snapkeeper {
 namespace {
 
-constexpr absl::Duration kGather = absl::Milliseconds(200);   // changes come in bursts
-constexpr absl::Duration kAfterTime = absl::Seconds(1);       // volumes of one run come of age within a second of each other
-constexpr absl::Duration kPlanAgain = absl::Seconds(30);      // the executor's fresh reads spared something
+constexpr absl::Duration kGather = absl::Milliseconds(200);  // changes come in bursts
+constexpr absl::Duration kAfterTime =
+    absl::Seconds(1);  // volumes of one run come of age within a second of each other
+constexpr absl::Duration kPlanAgain =
+    absl::Seconds(30);  // the executor's fresh reads spared something
 
 }  // namespace
 
-Pruner::Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs, Dispatcher& dispatcher,
-               SchedulerMetrics& metrics, absl::Duration quarantine)
+Pruner::Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs,
+               Dispatcher& dispatcher, SchedulerMetrics& metrics, absl::Duration quarantine)
     : loop_(loop),
       rng_(rng),
       log_(log),
@@ -62,8 +64,10 @@ PruneMember Pruner::KnownOf(const Snapshot& snapshot) const {
           .posted = posted.value_or(absl::InfinitePast())};
 }
 
-std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const PolicyState* state, const std::string& ns,
-                                           const std::vector<Caches::SnapshotPtr>& snapshots, absl::Time& next_change) const {
+std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const PolicyState* state,
+                                           const std::string& ns,
+                                           const std::vector<Caches::SnapshotPtr>& snapshots,
+                                           absl::Time& next_change) const {
   const absl::Time now = loop_.Now();
   PruneSnapshots job{.ns = ns,
                      .policy_uid = policy_uid,
@@ -77,7 +81,8 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
     job.policy_generation = state->policy->meta.generation;
     rule = state->policy->spec.retention;
     if (state->schedule) {
-      if (auto newest = state->schedule->cron.Prev(now + absl::Nanoseconds(1), state->schedule->zone)) {
+      if (auto newest =
+              state->schedule->cron.Prev(now + absl::Nanoseconds(1), state->schedule->zone)) {
         job.second_newest_due = state->schedule->cron.Prev(*newest, state->schedule->zone);
       }
     }
@@ -88,10 +93,12 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
 
   std::map<std::string, std::vector<Caches::SnapshotPtr>> series;  // by claim UID
   for (const auto& snapshot : snapshots) {
-    if (snapshot->meta.ns == ns && ProvenIdentity(*snapshot) && !caches_.IsMisbound(*snapshot)) series[snapshot->claim_uid].push_back(snapshot);
+    if (snapshot->meta.ns == ns && ProvenIdentity(*snapshot) && !caches_.IsMisbound(*snapshot))
+      series[snapshot->claim_uid].push_back(snapshot);
   }
   for (const auto& [claim_uid, own] : series) {
-    PruneSnapshots::Series entry{.claim_uid = claim_uid, .claim_exists = caches_.ClaimExists(claim_uid)};
+    PruneSnapshots::Series entry{.claim_uid = claim_uid,
+                                 .claim_exists = caches_.ClaimExists(claim_uid)};
     std::vector<SeriesMember> members;
     std::set<std::string> own_names;
     for (const auto& snapshot : own) {
@@ -99,12 +106,21 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
       own_names.insert(snapshot->meta.name);
       members.push_back(MakeMember(*snapshot, entry.members.back(), policy_uid, claim_uid, now));
     }
+    std::optional<PruneMember>
+        newest_other;  // what justifies a prune besides the series: the executor reads it too
+    absl::Time newest_cut = absl::InfinitePast();
     for (const auto& other : caches_.OfClaim(ns, own.front()->source_claim)) {
       // What another PVC of the same name left says nothing of this one.
       const bool other_claim = ProvenIdentity(*other) && other->claim_uid != claim_uid;
       if (own_names.contains(other->meta.name) || other_claim) continue;
-      members.push_back(MakeMember(*other, KnownOf(*other), policy_uid, claim_uid, now));
+      const PruneMember known = KnownOf(*other);
+      members.push_back(MakeMember(*other, known, policy_uid, claim_uid, now));
+      if (members.back().ready && members.back().cut > newest_cut) {
+        newest_cut = members.back().cut;
+        newest_other = known;
+      }
     }
+    if (newest_other) entry.members.push_back(*std::move(newest_other));
     const RetentionPlan plan = PlanRetention(members, rule,
                                              {.now = now,
                                               .quarantine = quarantine_,
@@ -144,13 +160,15 @@ void Pruner::Evaluate(const std::string& policy_uid) {
     size_t wanted = 0;
     for (const auto& series : job->series) wanted += series.candidates.size();
     entry.running = true;
-    dispatcher_.Submit(*std::move(job), [this, policy_uid, wanted](absl::StatusOr<std::vector<std::string>> deleted) {
+    dispatcher_.Submit(*std::move(job), [this, policy_uid,
+                                         wanted](absl::StatusOr<std::vector<std::string>> deleted) {
       Entry& done = *entries_.at(policy_uid);
       done.running = false;
       if (!deleted.ok()) {
         log_.Warning("prune failed", {{"policy_uid", policy_uid}, {"error", deleted.status()}});
         metrics_.CountPruned(0, deleted.status());
-        return Arm(policy_uid, Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(++done.failures, rng_));
+        return Arm(policy_uid,
+                   Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(++done.failures, rng_));
       }
       done.failures = 0;
       metrics_.CountPruned(static_cast<int>(deleted->size()), absl::OkStatus());
@@ -159,7 +177,8 @@ void Pruner::Evaluate(const std::string& policy_uid) {
     break;
   }
   if (!entry.running && next_change != absl::InfiniteFuture()) {
-    Arm(policy_uid, std::clamp(next_change - loop_.Now(), absl::ZeroDuration(), absl::Hours(1)) + kAfterTime);
+    Arm(policy_uid,
+        std::clamp(next_change - loop_.Now(), absl::ZeroDuration(), absl::Hours(1)) + kAfterTime);
   }
 }
 

@@ -22,13 +22,14 @@
 
 namespace snapkeeper {
 
-// Plans retention of each policy's series when something changed or its time has come, and gives what is to go to an executor, which plans
-// again on fresh reads. One prune job per policy at a time; waits while a run is being taken, so that one job serves all of its volumes.
-// Also looks after managed snapshots of policies that are gone. Loop thread only.
+// Plans retention of each policy's series when something changed or its time has come, and gives
+// what is to go to an executor, which plans again on fresh reads. One prune job per policy at a
+// time; waits while a run is being taken, so that one job serves all of its volumes. Also looks
+// after managed snapshots of policies that are gone. Loop thread only.
 class Pruner {
  public:
-  Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs, Dispatcher& dispatcher, SchedulerMetrics& metrics,
-         absl::Duration quarantine);
+  Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs,
+         Dispatcher& dispatcher, SchedulerMetrics& metrics, absl::Duration quarantine);
 
   // Nothing is pruned before; the leader's time begins now. Needs all caches.
   void Start();
@@ -46,8 +47,10 @@ class Pruner {
   void Arm(const std::string& policy_uid, absl::Duration delay);
   void Evaluate(const std::string& policy_uid);
   // Plans all series of the policy in one namespace; the job where there are candidates.
-  std::optional<PruneSnapshots> Plan(const std::string& policy_uid, const PolicyState* state, const std::string& ns,
-                                     const std::vector<Caches::SnapshotPtr>& snapshots, absl::Time& next_change) const;
+  std::optional<PruneSnapshots> Plan(const std::string& policy_uid, const PolicyState* state,
+                                     const std::string& ns,
+                                     const std::vector<Caches::SnapshotPtr>& snapshots,
+                                     absl::Time& next_change) const;
   PruneMember KnownOf(const Snapshot& snapshot) const;
 
   EventLoop& loop_;

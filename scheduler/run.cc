@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/kube/text.h"
+
 namespace snapkeeper {
 namespace {
 
@@ -32,7 +34,8 @@ RunState StateOf(const Run& run, const RunCounts& counts) {
 }
 
 bool IsBad(Outcome outcome) {
-  return outcome == Outcome::kFailed || outcome == Outcome::kSkipped || outcome == Outcome::kCancelled;
+  return outcome == Outcome::kFailed || outcome == Outcome::kSkipped ||
+         outcome == Outcome::kCancelled;
 }
 
 }  // namespace
@@ -43,7 +46,8 @@ bool Run::AllPosted() const {
 }
 
 bool Run::AllFinal() const {
-  return std::all_of(volumes.begin(), volumes.end(), [](const auto& v) { return v.second.final(); });
+  return std::all_of(volumes.begin(), volumes.end(),
+                     [](const auto& v) { return v.second.final(); });
 }
 
 RunRecord ToRecord(const Run& run) {
@@ -63,15 +67,16 @@ RunRecord ToRecord(const Run& run) {
                                .snapshot = volume.posted ? volume.snapshot : "",
                                .outcome = volume.outcome,
                                .reason = volume.reason,
-                               .message = BoundMessage(volume.message)});
+                               .message = Truncate(volume.message, kMaxMessage)});
   }
-  record.counts.selected = record.counts.succeeded + record.counts.succeeded_late + record.counts.failed +
-                           record.counts.skipped + record.counts.cancelled + record.counts.pending;
+  record.counts.selected = record.counts.succeeded + record.counts.succeeded_late +
+                           record.counts.failed + record.counts.skipped + record.counts.cancelled +
+                           record.counts.pending;
   std::sort(record.failures.begin(), record.failures.end(),
             [](const RunFailure& a, const RunFailure& b) { return a.claim < b.claim; });
   if (record.failures.size() > kMaxFailures) record.failures.resize(kMaxFailures);
-  record.failures_omitted = run.carried.failed + run.carried.skipped + run.carried.cancelled + named -
-                            static_cast<int>(record.failures.size());
+  record.failures_omitted = run.carried.failed + run.carried.skipped + run.carried.cancelled +
+                            named - static_cast<int>(record.failures.size());
   record.state = StateOf(run, record.counts);
   return record;
 }
@@ -97,13 +102,6 @@ Run FromRecord(const RunRecord& record) {
     count = std::max(0, count - 1);
   }
   return run;
-}
-
-std::string BoundMessage(std::string_view text) {
-  if (text.size() <= kMaxMessage) return std::string(text);
-  size_t end = kMaxMessage - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return std::string(text.substr(0, end)) + "...";
 }
 
 }  // namespace snapkeeper

@@ -28,7 +28,8 @@ struct RunVolume {
   bool final() const { return outcome != Outcome::kPending; }
 };
 
-// One instant of one policy, as long as it is under way and then as long as a late snapshot may still amend it.
+// One instant of one policy, as long as it is under way and then as long as a late snapshot may
+// still amend it.
 struct Run {
   absl::Time instant;
   int64_t generation = 0;
@@ -36,8 +37,11 @@ struct Run {
   absl::Time start_deadline;
   std::optional<absl::Time> posted_time, completion_time;
   std::map<std::string, RunVolume> volumes;  // by claim UID
-  // Volumes of which only an earlier leader's record tells: counts without names (its failures list holds ten).
+  // Volumes of which only an earlier leader's record tells: counts without names (its failures list
+  // holds ten).
   RunCounts carried;
+  // Its outcome is in the status: from then on the history may forget it.
+  bool written = false;
 
   // Every volume's snapshot was asked for or given up.
   bool AllPosted() const;
@@ -52,12 +56,10 @@ inline constexpr size_t kMaxOpenRuns = 10;
 // The entry of status.recentRuns; its failures are the first ten by claim name.
 RunRecord ToRecord(const Run& run);
 
-// What an entry written by an earlier leader tells, as a run without jobs: its failures as final volumes, the rest of its counts carried,
-// except pending and succeeded ones, whose snapshots can be looked up. For an entry that is settled nothing is left out.
+// What an entry written by an earlier leader tells, as a run without jobs: its failures as final
+// volumes, the rest of its counts carried, except pending and succeeded ones, whose snapshots can
+// be looked up. For an entry that is settled nothing is left out.
 Run FromRecord(const RunRecord& record);
-
-// Text cut to kMaxMessage bytes at a character's boundary.
-std::string BoundMessage(std::string_view text);
 
 }  // namespace snapkeeper
 

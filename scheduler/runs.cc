@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/kube/text.h"
 #include "common/model/due.h"
 #include "common/model/names.h"
 #include "common/model/reason.h"
@@ -17,14 +18,19 @@ namespace {
 constexpr absl::Duration kSettleSoon = absl::Seconds(10);
 constexpr size_t kMaxMissedKept = 1000;
 
-std::string Text(const absl::Status& status) { return std::string(status.message().data(), status.message().size()); }
+std::string Text(const absl::Status& status) {
+  return std::string(status.message().data(), status.message().size());
+}
 
-std::optional<absl::Time> InstantOf(const Snapshot& snapshot) { return ParseInstant(snapshot.instant); }
+std::optional<absl::Time> InstantOf(const Snapshot& snapshot) {
+  return ParseInstant(snapshot.instant);
+}
 
 }  // namespace
 
-Runs::Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher, const DriverProfiles& profiles, EventRecorder& events,
-           Log& log, SchedulerMetrics& metrics, Handlers handlers)
+Runs::Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher,
+           const DriverProfiles& profiles, EventRecorder& events, Log& log,
+           SchedulerMetrics& metrics, Handlers handlers)
     : loop_(loop),
       caches_(caches),
       dispatcher_(dispatcher),
@@ -61,7 +67,8 @@ void Runs::SetPaused(bool paused) {
 
 // ---- policies
 
-void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before, const std::shared_ptr<const Policy>& after) {
+void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
+                         const std::shared_ptr<const Policy>& after) {
   if (!started_) return;
   if (before && (!after || after->meta.uid != before->meta.uid || after->meta.deleting)) {
     if (auto it = states_.find(before->meta.uid); it != states_.end() && !it->second.gone) {
@@ -102,9 +109,13 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   for (const RunRecord& record : status.recent_runs) {
     // An entry and everything before it were accounted for in the write that made it.
     since = std::max(since, record.instant);
-    if (record.completion_time) state.history[record.instant] = FromRecord(record);
+    if (record.completion_time) {
+      Run& run = state.history[record.instant] = FromRecord(record);
+      run.written = true;
+    }
   }
-  // A policy that was edited before anyone saw it: what it was then is not known, so its past is not fired.
+  // A policy that was edited before anyone saw it: what it was then is not known, so its past is
+  // not fired.
   if (state.schedule_hash.empty() && policy->meta.generation > 1) state.schedule_hash = "unknown";
   state.fired_up_to = std::max(since, state.schedule_since.value_or(absl::InfinitePast()));
   Compile(state);
@@ -138,6 +149,32 @@ const PolicyState* Runs::Find(const std::string& policy_uid) const {
   return it == states_.end() ? nullptr : &it->second;
 }
 
+void Runs::TrimHistory(PolicyState& state) {
+  size_t over =
+      state.history.size() -
+      std::min(state.history.size(), static_cast<size_t>(state.policy->spec.run_history_limit));
+  for (auto it = state.history.begin(); over > 0 && it != state.history.end();) {
+    if (!it->second.written) {
+      ++it;
+      continue;
+    }
+    it = state.history.erase(it);
+    --over;
+  }
+}
+
+void Runs::Written(const std::string& policy_uid, const PolicyStatus& status) {
+  auto it = states_.find(policy_uid);
+  if (it == states_.end()) return;
+  for (const RunRecord& record : status.recent_runs) {
+    if (auto run = it->second.history.find(record.instant);
+        run != it->second.history.end() && record.completion_time) {
+      run->second.written = true;
+    }
+  }
+  TrimHistory(it->second);
+}
+
 void Runs::Forget(const std::string& policy_uid) {
   auto it = states_.find(policy_uid);
   if (it != states_.end() && it->second.gone && it->second.open.empty()) states_.erase(it);
@@ -150,7 +187,8 @@ void Runs::OnDue(const std::string& policy_uid) {
 }
 
 absl::Time Runs::StartDeadline(const PolicyState& state, absl::Time instant) const {
-  return StartingDeadline(state.schedule->cron, state.schedule->zone, instant, state.policy->spec.starting_deadline);
+  return StartingDeadline(state.schedule->cron, state.schedule->zone, instant,
+                          state.policy->spec.starting_deadline);
 }
 
 void Runs::Fire(PolicyState& state) {
@@ -168,7 +206,8 @@ void Runs::Fire(PolicyState& state) {
                             .now = loop_.Now(),
                             .starting_deadline = spec.starting_deadline,
                             .run_latest = spec.run_latest});
-  if (due.since_ahead) Warn(state, "WatermarkInFuture", "the last schedule time is in the future: it is not obeyed");
+  if (due.since_ahead)
+    Warn(state, "WatermarkInFuture", "the last schedule time is in the future: it is not obeyed");
   state.fired_up_to = due.up_to;
   state.next = due.next;
   ticker_.Set(state.policy->meta.uid, state.next);
@@ -193,7 +232,8 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
   run.start_deadline = StartDeadline(state, instant);
   SelectInto(state, run);
   TakeUpSnapshots(state, run);
-  log_.Info("run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name}, {"instant", FormatInstant(instant)},
+  log_.Info("run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                    {"instant", FormatInstant(instant)},
                     {"volumes", run.volumes.size()}});
   CheckRun(state, instant);
 }
@@ -201,7 +241,8 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
 void Runs::SelectInto(PolicyState& state, Run& run) {
   const Policy& policy = *state.policy;
   std::vector<const Claim*> claims;
-  caches_.claims().ForEachIn(policy.meta.ns, [&claims](const Claim& claim) { claims.push_back(&claim); });
+  caches_.claims().ForEachIn(policy.meta.ns,
+                             [&claims](const Claim& claim) { claims.push_back(&claim); });
   std::vector<const Claim*> selected = SelectVolumes(policy, run.instant, claims);
   const std::vector<const SnapshotClass*> classes = caches_.Classes();
   const auto ns = caches_.namespaces().Find("", policy.meta.ns);
@@ -223,7 +264,8 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
       AskOrBlock(state, run, volume, *std::move(target));
     } else {
       if (pv) volume.driver = pv->driver;
-      Conclude(state, run, volume, Outcome::kFailed, ReasonOf(target.status()), Text(target.status()));
+      Conclude(state, run, volume, Outcome::kFailed, ReasonOf(target.status()),
+               Text(target.status()));
     }
   }
 }
@@ -242,7 +284,8 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     volume.snapshot_uid = snapshot->meta.uid;
     volume.posted = true;
     if (snapshot->meta.deleting) {
-      Conclude(state, run, volume, Outcome::kFailed, Reason::kDeleted, "the snapshot is being deleted");
+      Conclude(state, run, volume, Outcome::kFailed, Reason::kDeleted,
+               "the snapshot is being deleted");
     } else if (caches_.IsReady(*snapshot)) {
       Conclude(state, run, volume, Outcome::kSucceeded, Reason::kNone, "");
     } else {
@@ -252,7 +295,8 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
                     .snapshot_class = snapshot->class_name,
                     .volume_handle = snapshot->volume_handle};
       const auto claim = caches_.claims().Find(target.ns, target.claim);
-      if (const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr) target.driver = pv->driver;
+      if (const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr)
+        target.driver = pv->driver;
       Ask(state, run, volume, target, snapshot->meta.uid);
     }
   }
@@ -260,22 +304,27 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
 
 void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
   volume.driver = target.driver;
-  const bool overlaps = std::any_of(state.open.begin(), state.open.lower_bound(run.instant), [&volume](const auto& earlier) {
-    auto it = earlier.second.volumes.find(volume.claim_uid);
-    return it != earlier.second.volumes.end() && !it->second.final();
-  });
+  const bool overlaps = std::any_of(
+      state.open.begin(), state.open.lower_bound(run.instant), [&volume](const auto& earlier) {
+        auto it = earlier.second.volumes.find(volume.claim_uid);
+        return it != earlier.second.volumes.end() && !it->second.final();
+      });
   if (!overlaps) return Ask(state, run, volume, target, "");
-  auto blocked = std::make_unique<Blocked>(Blocked{
-      .policy_uid = state.policy->meta.uid, .claim_uid = volume.claim_uid, .instant = run.instant, .target = std::move(target)});
+  auto blocked = std::make_unique<Blocked>(Blocked{.policy_uid = state.policy->meta.uid,
+                                                   .claim_uid = volume.claim_uid,
+                                                   .instant = run.instant,
+                                                   .target = std::move(target)});
   Blocked* waiting = blocked.get();
   waiting->deadline = loop_.After(run.start_deadline - loop_.Now(), [this, waiting] {
-    auto it = std::find_if(blocked_.begin(), blocked_.end(), [waiting](const auto& b) { return b.get() == waiting; });
+    auto it = std::find_if(blocked_.begin(), blocked_.end(),
+                           [waiting](const auto& b) { return b.get() == waiting; });
     const std::unique_ptr<Blocked> owned = std::move(*it);
     blocked_.erase(it);
     auto found = states_.find(owned->policy_uid);
     if (found == states_.end()) return;
     Run& late = found->second.open.at(owned->instant);
-    Conclude(found->second, late, late.volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
+    Conclude(found->second, late, late.volumes.at(owned->claim_uid), Outcome::kSkipped,
+             Reason::kOverlap,
              "an earlier snapshot of the volume was not ready before the starting deadline");
     CheckRun(found->second, owned->instant);
   });
@@ -292,10 +341,12 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
     }
   }
   if (best == blocked_.end()) return;
-  const bool overlaps = std::any_of(state.open.begin(), state.open.lower_bound((*best)->instant), [&claim_uid](const auto& earlier) {
-    auto it = earlier.second.volumes.find(claim_uid);
-    return it != earlier.second.volumes.end() && !it->second.final();
-  });
+  const bool overlaps =
+      std::any_of(state.open.begin(), state.open.lower_bound((*best)->instant),
+                  [&claim_uid](const auto& earlier) {
+                    auto it = earlier.second.volumes.find(claim_uid);
+                    return it != earlier.second.volumes.end() && !it->second.final();
+                  });
   if (overlaps) return;
   const std::unique_ptr<Blocked> owned = std::move(*best);
   blocked_.erase(best);
@@ -303,29 +354,31 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
   Ask(state, run, run.volumes.at(claim_uid), owned->target, "");
 }
 
-void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target, const std::string& known_uid) {
+void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
+               const std::string& known_uid) {
   const Policy& policy = *state.policy;
   volume.driver = target.driver;
   Dispatcher::Create create;
   create.work = {.identity = {policy.meta.uid, FormatInstant(run.instant), volume.claim_uid},
                  .name = volume.snapshot,
                  .policy = policy.meta.ns + "/" + policy.meta.name,
-                 .run = fmt::format("namespaces/{}/policies/{}/runs/{}", policy.meta.ns, policy.meta.name, FormatInstant(run.instant)),
+                 .run = fmt::format("namespaces/{}/policies/{}/runs/{}", policy.meta.ns,
+                                    policy.meta.name, FormatInstant(run.instant)),
                  .target = target,
-                 .ready_timeout = policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout),
+                 .ready_timeout =
+                     policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout),
                  .known_uid = known_uid};
   create.start_deadline = run.start_deadline;
   create.order = caches_.NewestReadyCut(target.ns, target.claim, loop_.Now());
-  create.progress = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](const JobEvent& event) {
-    OnProgress(uid, instant, claim, event);
-  };
-  create.done = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](const absl::Status& status) {
-    OnDone(uid, instant, claim, status);
-  };
+  create.progress = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
+                        const JobEvent& event) { OnProgress(uid, instant, claim, event); };
+  create.done = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
+                    const absl::Status& status) { OnDone(uid, instant, claim, status); };
   volume.job_id = dispatcher_.Submit(std::move(create));
 }
 
-void Runs::OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid, const JobEvent& event) {
+void Runs::OnProgress(const std::string& policy_uid, absl::Time instant,
+                      const std::string& claim_uid, const JobEvent& event) {
   PolicyState& state = states_.at(policy_uid);
   Run& run = state.open.at(instant);
   RunVolume& volume = run.volumes.at(claim_uid);
@@ -334,7 +387,8 @@ void Runs::OnProgress(const std::string& policy_uid, absl::Time instant, const s
   CheckRun(state, instant);
 }
 
-void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid, const absl::Status& status) {
+void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
+                  const absl::Status& status) {
   PolicyState& state = states_.at(policy_uid);
   Run& run = state.open.at(instant);
   RunVolume& volume = run.volumes.at(claim_uid);
@@ -349,23 +403,27 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
   CheckRun(state, instant);
 }
 
-void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason, std::string message) {
+void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
+                    std::string message) {
   if (outcome == Outcome::kFailed && reason == Reason::kNone) reason = Reason::kApiUnavailable;
   volume.outcome = outcome;
   volume.reason = reason;
-  volume.message = BoundMessage(message);
+  volume.message = Truncate(message, kMaxMessage);
   metrics_.CountOutcome(volume.driver, outcome, reason);
   const std::string policy = state.policy->meta.ns + "/" + state.policy->meta.name;
-  const auto fields = {LogField{"policy", policy}, LogField{"instant", FormatInstant(run.instant)}, LogField{"claim", volume.claim},
-                       LogField{"snapshot", volume.snapshot}, LogField{"uid", volume.snapshot_uid},
-                       LogField{"outcome", ToString(outcome)}, LogField{"reason", ToString(reason)}, LogField{"message", volume.message}};
+  const auto fields = {
+      LogField{"policy", policy},           LogField{"instant", FormatInstant(run.instant)},
+      LogField{"claim", volume.claim},      LogField{"snapshot", volume.snapshot},
+      LogField{"uid", volume.snapshot_uid}, LogField{"outcome", ToString(outcome)},
+      LogField{"reason", ToString(reason)}, LogField{"message", volume.message}};
   if (outcome == Outcome::kFailed) {
     log_.Warning("outcome", fields);
   } else {
     log_.Info("outcome", fields);
   }
   if ((outcome == Outcome::kFailed || outcome == Outcome::kSkipped) && !state.gone) {
-    Warn(state, ToString(reason), fmt::format("{} at {}: {}", volume.claim, FormatInstant(run.instant), volume.message));
+    Warn(state, ToString(reason),
+         fmt::format("{} at {}: {}", volume.claim, FormatInstant(run.instant), volume.message));
   }
   Unblock(state, volume.claim_uid);
 }
@@ -388,12 +446,15 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
   run.completion_time = loop_.Now();
   const RunRecord record = ToRecord(run);
   if (record.state == RunState::kSucceeded) state.last_successful = run.completion_time;
-  log_.Info("run settled", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name}, {"instant", FormatInstant(instant)},
-                            {"state", ToString(record.state)}, {"selected", record.counts.selected},
-                            {"succeeded", record.counts.succeeded}, {"failed", record.counts.failed}});
+  log_.Info("run settled", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                            {"instant", FormatInstant(instant)},
+                            {"state", ToString(record.state)},
+                            {"selected", record.counts.selected},
+                            {"succeeded", record.counts.succeeded},
+                            {"failed", record.counts.failed}});
   state.history[instant] = std::move(run);
   state.open.erase(it);
-  while (state.history.size() > static_cast<size_t>(state.policy->spec.run_history_limit)) state.history.erase(state.history.begin());
+  TrimHistory(state);
   handlers_.dirty(uid, absl::ZeroDuration());
   handlers_.series_changed(uid);
   Forget(uid);
@@ -418,7 +479,8 @@ void Runs::WithdrawAll(PolicyState& state) {
   }
   for (const auto& blocked : dropped) {
     auto run = state.open.find(blocked->instant);
-    Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), Outcome::kCancelled, Reason::kNone,
+    Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), Outcome::kCancelled,
+             Reason::kNone,
              "the policy was suspended or deleted before the snapshot was asked for");
     CheckRun(state, blocked->instant);
   }
@@ -447,16 +509,23 @@ void Runs::Recover(PolicyState& state) {
   }
   // Snapshots past the watermark whose run was never written.
   const absl::Time watermark =
-      std::max(state.policy->meta.created, state.policy->status.last_schedule_time.value_or(absl::InfinitePast()));
+      std::max(state.policy->meta.created,
+               state.policy->status.last_schedule_time.value_or(absl::InfinitePast()));
   for (const absl::Time instant : InstantsWithSnapshots(state)) {
-    if (instant <= watermark || state.open.contains(instant) || state.history.contains(instant)) continue;
+    if (instant <= watermark || state.open.contains(instant) || state.history.contains(instant))
+      continue;
     std::erase(state.unjudged, instant);
-    RecoverRun(state, Run{.instant = instant, .generation = state.policy->meta.generation, .start_time = loop_.Now()}, true);
+    RecoverRun(state,
+               Run{.instant = instant,
+                   .generation = state.policy->meta.generation,
+                   .start_time = loop_.Now()},
+               true);
   }
   JudgeMissed(state);
   handlers_.series_changed(uid);
   // A policy that nobody has written to yet is told that it was seen.
-  if (state.policy->status.observed_generation != state.policy->meta.generation) handlers_.dirty(uid, absl::ZeroDuration());
+  if (state.policy->status.observed_generation != state.policy->meta.generation)
+    handlers_.dirty(uid, absl::ZeroDuration());
 }
 
 void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
@@ -469,19 +538,24 @@ void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
   }();
   run.start_deadline = state.schedule ? StartDeadline(state, instant) : instant;
   Run& open = state.open[instant] = std::move(run);
-  if (complete && open.generation == state.policy->meta.generation && state.schedule && !state.policy->spec.suspend) {
-    // Nothing of it was written, or it was still posting: what is not asked for yet still can be, until the starting deadline.
+  if (complete && open.generation == state.policy->meta.generation && state.schedule &&
+      !state.policy->spec.suspend) {
+    // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
+    // until the starting deadline.
     SelectInto(state, open);
   }
   TakeUpSnapshots(state, open);
   const RunCounts named = ToRecord(open).counts;
   if (const int rest = selected_before - named.selected; rest > 0) {
-    // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has vanished since.
+    // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
+    // vanished since.
     if (open.generation != state.policy->meta.generation) {
       open.carried.skipped += rest;
-      log_.Warning("rest of run skipped", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
-                                           {"instant", FormatInstant(instant)}, {"volumes", rest},
-                                           {"reason", ToString(Reason::kPolicyChanged)}});
+      log_.Warning("rest of run skipped",
+                   {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                    {"instant", FormatInstant(instant)},
+                    {"volumes", rest},
+                    {"reason", ToString(Reason::kPolicyChanged)}});
     } else if (complete) {
       open.carried.cancelled += rest;
     } else {
@@ -501,7 +575,11 @@ void Runs::JudgeMissed(PolicyState& state) {
   for (const absl::Time instant : missed) {
     if (state.open.contains(instant) || state.history.contains(instant)) continue;
     if (with_snapshots.contains(instant)) {
-      RecoverRun(state, Run{.instant = instant, .generation = state.policy->meta.generation, .start_time = loop_.Now()}, true);
+      RecoverRun(state,
+                 Run{.instant = instant,
+                     .generation = state.policy->meta.generation,
+                     .start_time = loop_.Now()},
+                 true);
     } else {
       CountMissed(state, instant);
       ++counted;
@@ -513,12 +591,16 @@ void Runs::JudgeMissed(PolicyState& state) {
   }
   if (counted == 0) return;
   metrics_.CountMissed(counted);
-  log_.Warning("missed", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name}, {"instants", counted},
+  log_.Warning("missed", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                          {"instants", counted},
                           {"newest", FormatInstant(missed.back())}});
   if (std::exchange(state.unjudged_too_many, false)) {
-    Warn(state, "TooManyMissed", fmt::format("more than {} instants were missed; {} are counted", kMaxMissed, kMaxMissed));
+    Warn(state, "TooManyMissed",
+         fmt::format("more than {} instants were missed; {} are counted", kMaxMissed, kMaxMissed));
   } else {
-    Warn(state, "MissedRuns", fmt::format("{} instants were missed, the newest at {}", counted, FormatInstant(missed.back())));
+    Warn(state, "MissedRuns",
+         fmt::format("{} instants were missed, the newest at {}", counted,
+                     FormatInstant(missed.back())));
   }
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }
@@ -529,14 +611,16 @@ void Runs::CountMissed(PolicyState& state, absl::Time instant) {
   if (state.missed.size() > kMaxMissedKept) state.missed.erase(state.missed.begin());
 }
 
-void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason, std::string message) {
+void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
+                         std::string message) {
   Run run{.instant = instant,
           .generation = state.policy->meta.generation,
           .start_time = loop_.Now(),
           .posted_time = loop_.Now(),
           .completion_time = loop_.Now()};
   std::vector<const Claim*> claims;
-  caches_.claims().ForEachIn(state.policy->meta.ns, [&claims](const Claim& claim) { claims.push_back(&claim); });
+  caches_.claims().ForEachIn(state.policy->meta.ns,
+                             [&claims](const Claim& claim) { claims.push_back(&claim); });
   for (const Claim* claim : SelectVolumes(*state.policy, instant, claims)) {
     RunVolume& volume = run.volumes[claim->meta.uid];
     volume.claim = claim->meta.name;
@@ -548,14 +632,20 @@ void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason, 
   }
   Warn(state, ToString(reason), message);
   state.history[instant] = std::move(run);
-  while (state.history.size() > static_cast<size_t>(state.policy->spec.run_history_limit)) state.history.erase(state.history.begin());
+  TrimHistory(state);
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }
 
-void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before, const std::shared_ptr<const Snapshot>& after) {
+void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
+                           const std::shared_ptr<const Snapshot>& after) {
   const Snapshot& any = after ? *after : *before;
   if (any.policy_uid.empty()) return;
-  if (recovered_) handlers_.series_changed(any.policy_uid);
+  // What retention looks at; a snapshot on its way to readiness is none of it.
+  const bool matters =
+      !before || !after || before == after || before->ready_to_use != after->ready_to_use ||
+      before->meta.deleting != after->meta.deleting || before->hold != after->hold ||
+      before->hold_until != after->hold_until || before->group != after->group;
+  if (recovered_ && matters) handlers_.series_changed(any.policy_uid);
   if (!after) return;
   auto it = states_.find(any.policy_uid);
   if (it == states_.end() || !it->second.recovered || it->second.gone) return;
@@ -566,7 +656,11 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before, const 
   if (state.missed.erase(*instant) > 0) {
     // An executor was still asking for it when the leader before us died.
     --state.missed_runs;
-    RecoverRun(state, Run{.instant = *instant, .generation = state.policy->meta.generation, .start_time = loop_.Now()}, false);
+    RecoverRun(state,
+               Run{.instant = *instant,
+                   .generation = state.policy->meta.generation,
+                   .start_time = loop_.Now()},
+               false);
     return;
   }
   AmendLate(state, *after);
@@ -585,8 +679,8 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
     auto found = it->second.volumes.find(snapshot.claim_uid);
     if (found == it->second.volumes.end()) return;
     RunVolume& volume = found->second;
-    if (volume.outcome != Outcome::kFailed || volume.reason != Reason::kNotReadyInTime || volume.snapshot != snapshot.meta.name ||
-        !caches_.IsReady(snapshot)) {
+    if (volume.outcome != Outcome::kFailed || volume.reason != Reason::kNotReadyInTime ||
+        volume.snapshot != snapshot.meta.name || !caches_.IsReady(snapshot)) {
       return;
     }
     volume.snapshot_uid = snapshot.meta.uid;
@@ -641,22 +735,34 @@ void Runs::UpdateConditions(PolicyState& state, absl::Time now) {
   const bool suspended = state.policy->spec.suspend;
   wanted.push_back({.type = "Ready",
                     .status = valid && !suspended,
-                    .reason = !valid ? "InvalidSchedule" : suspended ? "Suspended" : "Scheduled",
-                    .message = !valid ? state.schedule_error : suspended ? "no new runs and no pruning" : ""});
+                    .reason = !valid      ? "InvalidSchedule"
+                              : suspended ? "Suspended"
+                                          : "Scheduled",
+                    .message = !valid      ? state.schedule_error
+                               : suspended ? "no new runs and no pruning"
+                                           : ""});
   wanted.push_back({.type = "Reconciling", .status = false, .reason = "Reconciled"});
-  wanted.push_back({.type = "Stalled", .status = !valid, .reason = valid ? "NotStalled" : "InvalidSchedule", .message = state.schedule_error});
-  wanted.push_back({.type = "Protected",
-                    .status = selected > 0 && unprotected == 0,
-                    .reason = selected == 0 ? "NoVolumes" : unprotected == 0 ? "AllVolumes" : "NoReadySnapshot",
-                    .message = selected == 0      ? "the selector matches no PersistentVolumeClaim"
-                               : unprotected == 0 ? ""
-                                                  : fmt::format("{} of {} volumes have no ready snapshot, {} among them", unprotected,
-                                                                selected, first)});
+  wanted.push_back({.type = "Stalled",
+                    .status = !valid,
+                    .reason = valid ? "NotStalled" : "InvalidSchedule",
+                    .message = state.schedule_error});
+  wanted.push_back(
+      {.type = "Protected",
+       .status = selected > 0 && unprotected == 0,
+       .reason = selected == 0      ? "NoVolumes"
+                 : unprotected == 0 ? "AllVolumes"
+                                    : "NoReadySnapshot",
+       .message = selected == 0 ? "the selector matches no PersistentVolumeClaim"
+                  : unprotected == 0
+                      ? ""
+                      : fmt::format("{} of {} volumes have no ready snapshot, {} among them",
+                                    unprotected, selected, first)});
   for (Condition& condition : wanted) {
     condition.observed_generation = state.policy->meta.generation;
     condition.last_transition = now;
     for (const Condition& before : state.conditions) {
-      if (before.type == condition.type && before.status == condition.status) condition.last_transition = before.last_transition;
+      if (before.type == condition.type && before.status == condition.status)
+        condition.last_transition = before.last_transition;
     }
   }
   state.conditions = std::move(wanted);
@@ -664,8 +770,8 @@ void Runs::UpdateConditions(PolicyState& state, absl::Time now) {
 
 void Runs::Absorb(const Policy& policy) {
   if (policy.status.epoch > epoch_) {
-    handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}", policy.meta.ns, policy.meta.name,
-                                  policy.status.epoch, epoch_));
+    handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}",
+                                  policy.meta.ns, policy.meta.name, policy.status.epoch, epoch_));
     return;
   }
   auto it = states_.find(policy.meta.uid);
@@ -673,7 +779,8 @@ void Runs::Absorb(const Policy& policy) {
   PolicyState& state = it->second;
   const PolicyStatus& status = policy.status;
   if (status.last_schedule_time) {
-    state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
+    state.watermark =
+        std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
   }
   state.missed_runs = std::max(state.missed_runs, status.missed_runs);
   for (const RunRecord& record : status.recent_runs) {
@@ -685,18 +792,21 @@ void Runs::Absorb(const Policy& policy) {
       RecoverRun(state, FromRecord(record), !record.posted_time);
     }
   }
-  while (state.history.size() > static_cast<size_t>(state.policy->spec.run_history_limit)) state.history.erase(state.history.begin());
+  TrimHistory(state);
 }
 
-std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid, const std::string& instant_text) const {
+std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid,
+                                         const std::string& instant_text) const {
   const auto instant = ParseInstant(instant_text);
   auto it = states_.find(policy_uid);
   if (!instant) return std::nullopt;
   if (it == states_.end()) return absl::InfinitePast();  // the policy is gone, and its runs with it
   const PolicyState& state = it->second;
   if (!state.recovered) return std::nullopt;
-  if (auto open = state.open.find(*instant); open != state.open.end()) return open->second.posted_time;
-  if (auto settled = state.history.find(*instant); settled != state.history.end()) return settled->second.posted_time;
+  if (auto open = state.open.find(*instant); open != state.open.end())
+    return open->second.posted_time;
+  if (auto settled = state.history.find(*instant); settled != state.history.end())
+    return settled->second.posted_time;
   // Older than the history: whoever moved the watermark past it had posted it.
   if (state.watermark && *instant <= *state.watermark) return absl::InfinitePast();
   return std::nullopt;
@@ -705,8 +815,9 @@ std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid, const st
 bool Runs::Unsettled(const std::string& policy_uid) const {
   const PolicyState* state = Find(policy_uid);
   if (!state) return false;
-  return std::any_of(state->open.begin(), state->open.end(),
-                     [now = loop_.Now()](const auto& run) { return now - run.second.start_time < kSettleSoon; });
+  return std::any_of(state->open.begin(), state->open.end(), [now = loop_.Now()](const auto& run) {
+    return now - run.second.start_time < kSettleSoon;
+  });
 }
 
 void Runs::Warn(const PolicyState& state, std::string_view reason, const std::string& message) {

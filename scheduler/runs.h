@@ -32,7 +32,7 @@ struct PolicyState {
   std::optional<CompiledSchedule> schedule;
   std::string schedule_error;  // of the Stalled condition, "" while `schedule` is set
   bool gone = false;           // deleted: kept until its open runs have settled
-  bool recovered = false;      // what an earlier leader left was taken up; nothing is written before
+  bool recovered = false;  // what an earlier leader left was taken up; nothing is written before
 
   absl::Time fired_up_to;  // instants up to here were handed out or counted
   absl::Time next = absl::InfiniteFuture();
@@ -42,16 +42,18 @@ struct PolicyState {
   std::string schedule_hash;
   std::optional<absl::Time> last_successful;
   int64_t missed_runs = 0;
-  std::set<absl::Time> missed;      // counted as missed, lately; for snapshots that turn up all the same
-  std::vector<absl::Time> unjudged; // due while we were away; judged when the snapshots are known
+  std::set<absl::Time>
+      missed;  // counted as missed, lately; for snapshots that turn up all the same
+  std::vector<absl::Time> unjudged;  // due while we were away; judged when the snapshots are known
   bool unjudged_too_many = false;
   std::map<absl::Time, Run> open;
   std::map<absl::Time, Run> history;  // settled
   std::vector<Condition> conditions;  // as last computed: they know their transition times
 };
 
-// Which policies run when, and how each run ends: fires, gives jobs to the dispatcher, settles, keeps the record. The leader's memory of it;
-// the StatusWriter makes it durable, and Recover builds it again from status and snapshots. Loop thread only.
+// Which policies run when, and how each run ends: fires, gives jobs to the dispatcher, settles,
+// keeps the record. The leader's memory of it; the StatusWriter makes it durable, and Recover
+// builds it again from status and snapshots. Loop thread only.
 class Runs {
  public:
   struct Handlers {
@@ -59,36 +61,46 @@ class Runs {
     std::function<void(const std::string& policy_uid, absl::Duration delay)> dirty;
     // Retention of this policy may have changed.
     std::function<void(const std::string& policy_uid)> series_changed;
-    // Whether the clock is near enough to the server's to fire; if not, SetPaused follows before it returns.
+    // Whether the clock is near enough to the server's to fire; if not, SetPaused follows before it
+    // returns.
     std::function<bool()> clock_ok;
     // A policy's status was written by a leader of a higher epoch.
     std::function<void(std::string why)> deposed;
   };
 
-  Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher, const DriverProfiles& profiles, EventRecorder& events, Log& log,
-       SchedulerMetrics& metrics, Handlers handlers);
+  Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher,
+       const DriverProfiles& profiles, EventRecorder& events, Log& log, SchedulerMetrics& metrics,
+       Handlers handlers);
 
   // Leadership was won: from now on policies fire.
   void Start(int64_t epoch);
-  // Caches gained what was missing: fires if they suffice for it, recovers once all of them are there.
+  // Caches gained what was missing: fires if they suffice for it, recovers once all of them are
+  // there.
   void OnSynced();
   // The clock is too far off (design section 5): nothing fires.
   void SetPaused(bool paused);
 
-  void PolicyChanged(const std::shared_ptr<const Policy>& before, const std::shared_ptr<const Policy>& after);
-  void SnapshotChanged(const std::shared_ptr<const Snapshot>& before, const std::shared_ptr<const Snapshot>& after);
+  void PolicyChanged(const std::shared_ptr<const Policy>& before,
+                     const std::shared_ptr<const Policy>& after);
+  void SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
+                       const std::shared_ptr<const Snapshot>& after);
   // A content changed: the snapshot it is bound to may have become ready in our eyes.
   void ContentChanged(const Content& content);
 
   // The status to write now; nullopt where nothing may be written (policy gone, not recovered).
   std::optional<PolicyStatus> Status(const std::string& policy_uid);
-  // A status that somebody else wrote since: takes over what it knows and we do not. Deposes us if its epoch is higher.
+  // That status is durable now.
+  void Written(const std::string& policy_uid, const PolicyStatus& status);
+  // A status that somebody else wrote since: takes over what it knows and we do not. Deposes us if
+  // its epoch is higher.
   void Absorb(const Policy& policy);
 
   const PolicyState* Find(const std::string& policy_uid) const;
   const std::map<std::string, PolicyState>& policies() const { return states_; }
-  // When the run of an instant was posted: InfinitePast() for long ago, nullopt for not yet or unknown.
-  std::optional<absl::Time> PostedAt(const std::string& policy_uid, const std::string& instant) const;
+  // When the run of an instant was posted: InfinitePast() for long ago, nullopt for not yet or
+  // unknown.
+  std::optional<absl::Time> PostedAt(const std::string& policy_uid,
+                                     const std::string& instant) const;
   // A run that is likely to change soon: pruning can wait for it.
   bool Unsettled(const std::string& policy_uid) const;
 
@@ -107,15 +119,20 @@ class Runs {
   void TakeUpSnapshots(PolicyState& state, Run& run);
   void SelectInto(PolicyState& state, Run& run);
 
-  void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target, const std::string& known_uid);
+  void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
+           const std::string& known_uid);
   void AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target);
   void Unblock(PolicyState& state, const std::string& claim_uid);
-  void OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid, const JobEvent& event);
-  void OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid, const absl::Status& status);
-  void Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason, std::string message);
+  void OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
+                  const JobEvent& event);
+  void OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
+              const absl::Status& status);
+  void Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
+                std::string message);
   void CheckRun(PolicyState& state, absl::Time instant);
   void WithdrawAll(PolicyState& state);
   void AmendLate(PolicyState& state, const Snapshot& snapshot);
+  void TrimHistory(PolicyState& state);
   void Forget(const std::string& policy_uid);
   void UpdateConditions(PolicyState& state, absl::Time now);
   absl::Time StartDeadline(const PolicyState& state, absl::Time instant) const;
@@ -139,7 +156,7 @@ class Runs {
   Ticker ticker_;
   int64_t epoch_ = 0;
   bool started_ = false, recovered_ = false, paused_ = false;
-  std::map<std::string, PolicyState> states_;  // by policy UID
+  std::map<std::string, PolicyState> states_;      // by policy UID
   std::vector<std::unique_ptr<Blocked>> blocked_;  // waiting for an earlier snapshot of the volume
 };
 

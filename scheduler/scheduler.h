@@ -28,7 +28,7 @@
 namespace snapkeeper {
 
 struct SchedulerConfig {
-  std::string id;                             // unique per process: the Lease's holderIdentity
+  std::string id;  // unique per process: the Lease's holderIdentity
   std::string lease_namespace = "default";
   std::vector<std::string> watch_namespaces;  // empty: all
   DriverProfiles profiles;
@@ -36,22 +36,23 @@ struct SchedulerConfig {
   absl::Duration heartbeat = kHeartbeatEvery;
 };
 
-// The scheduler without its process: everything between the Kubernetes API and the executors. Simulation and main() make one each; destroying
-// it is the end of the process. Loop thread only.
+// The scheduler without its process: everything between the Kubernetes API and the executors.
+// Simulation and main() make one each; destroying it is the end of the process. Loop thread only.
 class Scheduler {
  public:
-  Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*> executors, Rng& rng, Log& log, Metrics& metrics,
-            SchedulerConfig config);
+  Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*> executors, Rng& rng,
+            Log& log, Metrics& metrics, SchedulerConfig config);
 
-  // Reads the cluster, takes the epoch, schedules. `deposed` runs at most once, when another scheduler has taken a higher epoch: the process
-  // must end then (exit 3), and does nothing any more meanwhile.
+  // Reads the cluster, takes the epoch, schedules. `deposed` runs at most once, when another
+  // scheduler has taken a higher epoch: the process must end then (exit 3), and does nothing any
+  // more meanwhile.
   void Start(absl::AnyInvocable<void(std::string why)> deposed);
 
-  // SIGTERM: fires and dispatches nothing more, writes the record, then calls `drained` (within 5 s). What is under way at executors is taken
-  // up by the next scheduler.
+  // SIGTERM: fires and dispatches nothing more, writes the record, then calls `drained` (within 5
+  // s). What is under way at executors is taken up by the next scheduler.
   void Drain(absl::AnyInvocable<void()> drained);
 
-  // For /readyz: caches, epoch, clock.
+  // For /readyz: caches and epoch; the clock is whoever serves /readyz's to look at.
   absl::Status Ready() const;
 
  private:

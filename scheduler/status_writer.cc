@@ -69,10 +69,13 @@ void StatusWriter::Write(const std::string& uid) {
   entry.last_write = loop_.Elapsed();
   ++writing_;
   entry.call = api_.Patch(entry.key, StatusPatch(*status, entry.resource_version), /*status=*/true,
-                          [this, uid](absl::StatusOr<ObjectPtr> result) { OnWritten(uid, std::move(result)); });
+                          [this, uid, status = *status](absl::StatusOr<ObjectPtr> result) {
+                            OnWritten(uid, status, std::move(result));
+                          });
 }
 
-void StatusWriter::OnWritten(const std::string& uid, absl::StatusOr<ObjectPtr> result) {
+void StatusWriter::OnWritten(const std::string& uid, const PolicyStatus& status,
+                             absl::StatusOr<ObjectPtr> result) {
   --writing_;
   auto it = entries_.find(uid);
   if (it == entries_.end()) return;
@@ -84,6 +87,7 @@ void StatusWriter::OnWritten(const std::string& uid, absl::StatusOr<ObjectPtr> r
     // A patch that changes nothing makes no new version, and no watch event.
     if (version != entry.resource_version) entry.awaited_version = version;
     entry.resource_version = version;
+    handlers_.written(uid, status);
     Arm(uid, entry);
   } else if (absl::IsAborted(result.status())) {
     ReadAgain(uid);
@@ -125,7 +129,8 @@ void StatusWriter::ReadAgain(const std::string& uid) {
 }
 
 void StatusWriter::Retry(const std::string& uid, Entry& entry, const absl::Status& status) {
-  log_.Warning("status not written", {{"policy", entry.key.ns + "/" + entry.key.name}, {"error", status}});
+  log_.Warning("status not written",
+               {{"policy", entry.key.ns + "/" + entry.key.name}, {"error", status}});
   entry.writing = false;
   entry.dirty = true;
   entry.due = loop_.Elapsed() + Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
@@ -133,7 +138,8 @@ void StatusWriter::Retry(const std::string& uid, Entry& entry, const absl::Statu
 }
 
 bool StatusWriter::idle() const {
-  return std::none_of(entries_.begin(), entries_.end(), [](const auto& e) { return e.second->dirty || e.second->writing; });
+  return std::none_of(entries_.begin(), entries_.end(),
+                      [](const auto& e) { return e.second->dirty || e.second->writing; });
 }
 
 }  // namespace snapkeeper

@@ -15,15 +15,18 @@
 
 namespace snapkeeper {
 
-// Makes policies' records durable: one merge patch of the status at a time per policy, with the resourceVersion it was based on; at most
-// eight at once and one a second per policy; behind the POSTs of a fire, but never more than ten seconds. A stale one is read again and
-// told, then written anew: a policy stays dirty until a write has succeeded. Loop thread only.
+// Makes policies' records durable: one merge patch of the status at a time per policy, with the
+// resourceVersion it was based on; at most eight at once and one a second per policy; behind the
+// POSTs of a fire, but never more than ten seconds. A stale one is read again and told, then
+// written anew: a policy stays dirty until a write has succeeded. Loop thread only.
 class StatusWriter {
  public:
   struct Handlers {
-    std::function<std::optional<PolicyStatus>(const std::string& uid)> status;  // what to write now; nullopt: nothing any more
-    std::function<void(const Policy&)> stale;     // somebody else has written this since
-    std::function<bool()> posting;                // POSTs are under way: writes can wait
+    std::function<std::optional<PolicyStatus>(const std::string& uid)>
+        status;  // what to write now; nullopt: nothing any more
+    std::function<void(const std::string& uid, const PolicyStatus&)> written;
+    std::function<void(const Policy&)> stale;  // somebody else has written this since
+    std::function<bool()> posting;             // POSTs are under way: writes can wait
   };
 
   StatusWriter(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, Handlers handlers);
@@ -49,7 +52,8 @@ class StatusWriter {
   };
   void Arm(const std::string& uid, Entry& entry);
   void Write(const std::string& uid);
-  void OnWritten(const std::string& uid, absl::StatusOr<ObjectPtr> result);
+  void OnWritten(const std::string& uid, const PolicyStatus& status,
+                 absl::StatusOr<ObjectPtr> result);
   void ReadAgain(const std::string& uid);
   void Retry(const std::string& uid, Entry& entry, const absl::Status& status);
 

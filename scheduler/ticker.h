@@ -13,12 +13,13 @@
 
 namespace snapkeeper {
 
-// Tells when each key's wall-clock time has come, with one timer for all. The clock is re-asked at least every minute, so that a step of it
-// is noticed. Loop thread only.
+// Tells when each key's wall-clock time has come, with one timer for all. The clock is re-asked at
+// least every minute, so that a step of it is noticed. Loop thread only.
 class Ticker {
  public:
   // `due(key)` is called when its time has come; the key is forgotten before.
-  Ticker(EventLoop& loop, std::function<void(const std::string& key)> due) : loop_(loop), due_(std::move(due)) {}
+  Ticker(EventLoop& loop, std::function<void(const std::string& key)> due)
+      : loop_(loop), due_(std::move(due)) {}
 
   // Replaces the key's earlier time; InfiniteFuture() forgets it.
   void Set(const std::string& key, absl::Time when) {

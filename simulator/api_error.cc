@@ -17,9 +17,13 @@ absl::Status FromBody(const nlohmann::json& body) {
 }
 
 nlohmann::json Body(int code, std::string_view reason, std::string message) {
-  return {{"kind", "Status"},         {"apiVersion", "v1"}, {"metadata", nlohmann::json::object()},
-          {"status", "Failure"},      {"message", std::move(message)},
-          {"reason", reason},         {"code", code}};
+  return {{"kind", "Status"},
+          {"apiVersion", "v1"},
+          {"metadata", nlohmann::json::object()},
+          {"status", "Failure"},
+          {"message", std::move(message)},
+          {"reason", reason},
+          {"code", code}};
 }
 
 }  // namespace
@@ -35,13 +39,15 @@ std::string QualifiedPlural(Kind kind) {
   return fmt::format("{}{}{}", ResourceOf(kind).plural, group.empty() ? "" : ".", group);
 }
 
-absl::Status ApiError(int code, std::string_view reason, std::string message, const ObjectKey& object,
-                      const std::vector<Cause>& causes) {
-  nlohmann::json details = {{"name", object.name},
-                            {"kind", code == 422 ? ResourceOf(object.kind).kind : ResourceOf(object.kind).plural}};
+absl::Status ApiError(int code, std::string_view reason, std::string message,
+                      const ObjectKey& object, const std::vector<Cause>& causes) {
+  nlohmann::json details = {
+      {"name", object.name},
+      {"kind", code == 422 ? ResourceOf(object.kind).kind : ResourceOf(object.kind).plural}};
   if (!GroupOf(object.kind).empty()) details["group"] = GroupOf(object.kind);
   for (const Cause& cause : causes) {
-    details["causes"].push_back({{"reason", cause.reason}, {"message", cause.message}, {"field", cause.field}});
+    details["causes"].push_back(
+        {{"reason", cause.reason}, {"message", cause.message}, {"field", cause.field}});
   }
   nlohmann::json body = Body(code, reason, std::move(message));
   body["details"] = std::move(details);
@@ -53,12 +59,15 @@ absl::Status ApiError(int code, std::string_view reason, std::string message) {
 }
 
 absl::Status NotFoundIn(const ObjectKey& key) {
-  return ApiError(404, "NotFound", fmt::format("{} \"{}\" not found", QualifiedPlural(key.kind), key.name), key);
+  return ApiError(404, "NotFound",
+                  fmt::format("{} \"{}\" not found", QualifiedPlural(key.kind), key.name), key);
 }
 
 absl::Status ConflictOn(const ObjectKey& key, std::string_view why) {
   return ApiError(409, "Conflict",
-                  fmt::format("Operation cannot be fulfilled on {} \"{}\": {}", QualifiedPlural(key.kind), key.name, why), key);
+                  fmt::format("Operation cannot be fulfilled on {} \"{}\": {}",
+                              QualifiedPlural(key.kind), key.name, why),
+                  key);
 }
 
 absl::Status InvalidObject(const ObjectKey& key, const std::vector<Cause>& causes) {
@@ -68,12 +77,15 @@ absl::Status InvalidObject(const ObjectKey& key, const std::vector<Cause>& cause
   }
   const std::string_view group = GroupOf(key.kind);
   return ApiError(422, "Invalid",
-                  fmt::format("{}{}{} \"{}\" is invalid: {}", ResourceOf(key.kind).kind, group.empty() ? "" : ".", group,
-                              key.name, causes.size() > 1 ? "[" + what + "]" : what),
+                  fmt::format("{}{}{} \"{}\" is invalid: {}", ResourceOf(key.kind).kind,
+                              group.empty() ? "" : ".", group, key.name,
+                              causes.size() > 1 ? "[" + what + "]" : what),
                   key, causes);
 }
 
-absl::Status BadRequest(std::string message) { return ApiError(400, "BadRequest", std::move(message)); }
+absl::Status BadRequest(std::string message) {
+  return ApiError(400, "BadRequest", std::move(message));
+}
 absl::Status Expired(std::string message) { return ApiError(410, "Expired", std::move(message)); }
 
 nlohmann::json StatusBodyOf(const absl::Status& error) {

@@ -12,16 +12,17 @@
 
 namespace snapkeeper {
 
-// Errors in Kubernetes' own words (apimachinery pkg/api/errors). Each is the absl::Status that our client makes of the answer, and
-// carries the answer itself, so that both clients are told the same.
+// Errors in Kubernetes' own words (apimachinery pkg/api/errors). Each is the absl::Status that our
+// client makes of the answer, and carries the answer itself, so that both clients are told the
+// same.
 
 struct Cause {
   std::string reason, message, field;  // FieldValueInvalid, FieldValueRequired, ...
 };
 
 // `object` names what `details` describe; its name may be empty.
-absl::Status ApiError(int code, std::string_view reason, std::string message, const ObjectKey& object,
-                      const std::vector<Cause>& causes = {});
+absl::Status ApiError(int code, std::string_view reason, std::string message,
+                      const ObjectKey& object, const std::vector<Cause>& causes = {});
 // Without details.
 absl::Status ApiError(int code, std::string_view reason, std::string message);
 

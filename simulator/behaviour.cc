@@ -88,7 +88,8 @@ absl::Status UpdateBehaviour(const json& fields, ClassBehaviour& behaviour) {
 
 json BehaviourToJson(const ClassBehaviour& behaviour) {
   json result;
-  ForEachField(behaviour, [&](const char* name, const auto& member) { result[name] = Write(member); });
+  ForEachField(behaviour,
+               [&](const char* name, const auto& member) { result[name] = Write(member); });
   return result;
 }
 

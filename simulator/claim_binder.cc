@@ -15,7 +15,8 @@ constexpr std::string_view kUser = "system:serviceaccount:kube-system:persistent
 
 }  // namespace
 
-ClaimBinder::ClaimBinder(EventLoop& loop, Store& store, Storage& storage, std::map<std::string, std::string> storage_classes)
+ClaimBinder::ClaimBinder(EventLoop& loop, Store& store, Storage& storage,
+                         std::map<std::string, std::string> storage_classes)
     : loop_(loop), store_(store), storage_(storage), storage_classes_(std::move(storage_classes)) {
   for (const auto& [name, driver] : storage_classes_) storage_.drivers.insert(driver);
   store_.OnWrite([this](const StoreWrite& write) { OnWrite(write); });
@@ -35,7 +36,8 @@ void ClaimBinder::OnWrite(const StoreWrite& write) {
       const Claim& claim = std::get<Claim>(*write.before->value);
       pending_.erase({claim.meta.ns, claim.meta.name});
       if (!claim.volume_name.empty()) released_.push_back(claim.volume_name);
-    } else if (const Claim& claim = std::get<Claim>(*write.after->value); claim.phase == "Pending") {
+    } else if (const Claim& claim = std::get<Claim>(*write.after->value);
+               claim.phase == "Pending") {
       pending_.insert({claim.meta.ns, claim.meta.name});
     } else {
       pending_.erase({claim.meta.ns, claim.meta.name});
@@ -43,7 +45,8 @@ void ClaimBinder::OnWrite(const StoreWrite& write) {
   } else if (write.kind != Kind::kVolume && write.kind != Kind::kSnapshot) {
     return;
   }
-  if (!pending_.empty() || !released_.empty()) sync_ = loop_.After(absl::ZeroDuration(), [this] { Sync(); });
+  if (!pending_.empty() || !released_.empty())
+    sync_ = loop_.After(absl::ZeroDuration(), [this] { Sync(); });
 }
 
 void ClaimBinder::Sync() {
@@ -63,21 +66,26 @@ void ClaimBinder::Bind(const Claim& claim) {
   if (driver == storage_classes_.end()) return;
   const json& spec = store_.JsonOf({Kind::kClaim, claim.meta.ns, claim.meta.name})->at("spec");
   const json& request = spec["resources"]["requests"]["storage"];
-  const int64_t bytes = ParseQuantity(request.is_string() ? request.get<std::string>() : request.dump()).value_or(0);
+  const int64_t bytes =
+      ParseQuantity(request.is_string() ? request.get<std::string>() : request.dump()).value_or(0);
   const std::optional<int64_t> data = InitialData(claim, driver->second, bytes);
   if (!data) return;
   const std::string handle = "vol-" + claim.meta.uid, name = "pvc-" + claim.meta.uid;
   storage_.volumes[handle] = {*data, bytes};
-  const json volume = {
-      {"metadata", {{"name", name}}},
-      {"spec",
-       {{"accessModes", spec["accessModes"]},
-        {"capacity", {{"storage", request}}},
-        {"claimRef", {{"apiVersion", "v1"}, {"kind", "PersistentVolumeClaim"}, {"namespace", claim.meta.ns}, {"name", claim.meta.name}, {"uid", claim.meta.uid}}},
-        {"csi", {{"driver", driver->second}, {"volumeHandle", handle}}},
-        {"persistentVolumeReclaimPolicy", "Delete"},
-        {"storageClassName", claim.storage_class},
-        {"volumeMode", spec.value("volumeMode", "Filesystem")}}}};
+  const json volume = {{"metadata", {{"name", name}}},
+                       {"spec",
+                        {{"accessModes", spec["accessModes"]},
+                         {"capacity", {{"storage", request}}},
+                         {"claimRef",
+                          {{"apiVersion", "v1"},
+                           {"kind", "PersistentVolumeClaim"},
+                           {"namespace", claim.meta.ns},
+                           {"name", claim.meta.name},
+                           {"uid", claim.meta.uid}}},
+                         {"csi", {{"driver", driver->second}, {"volumeHandle", handle}}},
+                         {"persistentVolumeReclaimPolicy", "Delete"},
+                         {"storageClassName", claim.storage_class},
+                         {"volumeMode", spec.value("volumeMode", "Filesystem")}}}};
   if (store_.Create(Kind::kVolume, volume, kUser).ok()) MarkBound(claim, name);
 }
 
@@ -88,32 +96,43 @@ void ClaimBinder::BindExisting(const Claim& claim) {
   if (volume == nullptr) return;
   if (const json ref = (*volume)["spec"].value("claimRef", json()); ref.is_object()) {
     const std::string uid = ref.value("uid", "");
-    if (ref.value("namespace", "") != claim.meta.ns || ref.value("name", "") != claim.meta.name || (!uid.empty() && uid != claim.meta.uid)) return;
+    if (ref.value("namespace", "") != claim.meta.ns || ref.value("name", "") != claim.meta.name ||
+        (!uid.empty() && uid != claim.meta.uid))
+      return;
   }
-  if (const auto value = store_.Find<Volume>("", claim.volume_name); storage_.drivers.contains(value->driver)) {
-    const std::string size = (*volume)["spec"].value("capacity", json::object()).value("storage", "0");
-    storage_.volumes.try_emplace(value->volume_handle, Storage::Disk{.bytes = ParseQuantity(size).value_or(0)});
+  if (const auto value = store_.Find<Volume>("", claim.volume_name);
+      storage_.drivers.contains(value->driver)) {
+    const std::string size =
+        (*volume)["spec"].value("capacity", json::object()).value("storage", "0");
+    storage_.volumes.try_emplace(value->volume_handle,
+                                 Storage::Disk{.bytes = ParseQuantity(size).value_or(0)});
   }
   MarkBound(claim, claim.volume_name);
 }
 
-std::optional<int64_t> ClaimBinder::InitialData(const Claim& claim, const std::string& driver, int64_t bytes) const {
+std::optional<int64_t> ClaimBinder::InitialData(const Claim& claim, const std::string& driver,
+                                                int64_t bytes) const {
   if (!claim.data_source_snapshot.empty()) {
     const auto snapshot = store_.Find<Snapshot>(claim.meta.ns, claim.data_source_snapshot);
-    if (snapshot == nullptr || snapshot->meta.deleting || !snapshot->ready_to_use) return std::nullopt;
+    if (snapshot == nullptr || snapshot->meta.deleting || !snapshot->ready_to_use)
+      return std::nullopt;
     const json* content = store_.JsonOf({Kind::kContent, "", snapshot->bound_content});
     if (content == nullptr || (*content)["spec"]["driver"] != driver) return std::nullopt;
-    if ((*content)["spec"]["volumeSnapshotRef"].value("uid", "") != snapshot->meta.uid) return std::nullopt;
-    const auto cut = storage_.snapshots.find(content->value("status", json::object()).value("snapshotHandle", ""));
+    if ((*content)["spec"]["volumeSnapshotRef"].value("uid", "") != snapshot->meta.uid)
+      return std::nullopt;
+    const auto cut = storage_.snapshots.find(
+        content->value("status", json::object()).value("snapshotHandle", ""));
     if (cut == storage_.snapshots.end() || bytes < cut->second.bytes) return std::nullopt;
     return cut->second.data;
   }
   const json& spec = store_.JsonOf({Kind::kClaim, claim.meta.ns, claim.meta.name})->at("spec");
   const auto source = spec.find("dataSourceRef");
   if (source == spec.end()) return Storage::Disk().data;
-  if (source->value("kind", "") != "PersistentVolumeClaim") return std::nullopt;  // nobody here populates others
+  if (source->value("kind", "") != "PersistentVolumeClaim")
+    return std::nullopt;  // nobody here populates others
   const auto other = store_.Find<Claim>(claim.meta.ns, source->value("name", ""));
-  if (other == nullptr || other->phase != "Bound" || other->storage_class != claim.storage_class) return std::nullopt;
+  if (other == nullptr || other->phase != "Bound" || other->storage_class != claim.storage_class)
+    return std::nullopt;
   const auto volume = store_.Find<Volume>("", other->volume_name);
   if (volume == nullptr) return std::nullopt;
   const auto disk = storage_.volumes.find(volume->volume_handle);
@@ -126,7 +145,11 @@ void ClaimBinder::MarkBound(const Claim& claim, const std::string& volume) {
   store_.Edit({Kind::kVolume, "", volume}, kUser, [&](json& object) {
     modes = object["spec"].value("accessModes", json::array());
     capacity = object["spec"].value("capacity", json::object());
-    object["spec"]["claimRef"] = {{"apiVersion", "v1"}, {"kind", "PersistentVolumeClaim"}, {"namespace", claim.meta.ns}, {"name", claim.meta.name}, {"uid", claim.meta.uid}};
+    object["spec"]["claimRef"] = {{"apiVersion", "v1"},
+                                  {"kind", "PersistentVolumeClaim"},
+                                  {"namespace", claim.meta.ns},
+                                  {"name", claim.meta.name},
+                                  {"uid", claim.meta.uid}};
     object["status"]["phase"] = "Bound";
     return true;
   });
@@ -149,7 +172,8 @@ void ClaimBinder::Release(const std::string& volume) {
     });
     return;
   }
-  if (const auto value = store_.Find<Volume>("", volume)) storage_.volumes.erase(value->volume_handle);
+  if (const auto value = store_.Find<Volume>("", volume))
+    storage_.volumes.erase(value->volume_handle);
   (void)store_.Delete(key, {}, kUser).status();
 }
 

@@ -16,12 +16,14 @@
 
 namespace snapkeeper {
 
-// The volume binder and the provisioner: PVCs get their PV, empty, cloned or restored; deleted PVCs lose it. A PVC that cannot be bound
-// stays Pending and is looked at again when a PV or a VolumeSnapshot changes: kubernetes/pkg/controller/volume/persistentvolume,
-// external-provisioner v6 pkg/controller, without their Events.
+// The volume binder and the provisioner: PVCs get their PV, empty, cloned or restored; deleted PVCs
+// lose it. A PVC that cannot be bound stays Pending and is looked at again when a PV or a
+// VolumeSnapshot changes: kubernetes/pkg/controller/volume/persistentvolume, external-provisioner
+// v6 pkg/controller, without their Events.
 class ClaimBinder {
  public:
-  ClaimBinder(EventLoop& loop, Store& store, Storage& storage, std::map<std::string, std::string> storage_classes);
+  ClaimBinder(EventLoop& loop, Store& store, Storage& storage,
+              std::map<std::string, std::string> storage_classes);
 
   // A PVC that is still Pending in `ns` is to be made from the snapshot.
   bool IsAwaited(const std::string& ns, const std::string& snapshot) const;
@@ -34,7 +36,8 @@ class ClaimBinder {
   void Bind(const Claim& claim);
   void BindExisting(const Claim& claim);
   // What a new volume of `driver` holds; nullopt: the claim must wait.
-  std::optional<int64_t> InitialData(const Claim& claim, const std::string& driver, int64_t bytes) const;
+  std::optional<int64_t> InitialData(const Claim& claim, const std::string& driver,
+                                     int64_t bytes) const;
   void MarkBound(const Claim& claim, const std::string& volume);
   void Release(const std::string& volume);
 

@@ -19,7 +19,7 @@ struct Fault {
   absl::Duration request_delay = absl::ZeroDuration();  // until the server acts
   absl::Duration reply_delay = absl::ZeroDuration();    // from then until the client has the reply
   bool acts = true;                                     // whether the server does what was asked
-  absl::Status reply;                                   // Ok: the real one; else what the client is told instead
+  absl::Status reply;  // Ok: the real one; else what the client is told instead
 
   // The server answers with `status` and does nothing.
   static Fault Fail(absl::Status status) { return {.acts = false, .reply = std::move(status)}; }
@@ -44,15 +44,17 @@ enum class WatchBreak {
   kEnd,      // the server ends it in order
   kReset,    // Unavailable
   kExpired,  // 410: OutOfRange
-  kStall,    // no event and no bookmark any more; the client notices after kSilenceLimit: DeadlineExceeded
+  kStall,    // no event and no bookmark any more; the client notices after kSilenceLimit:
+             // DeadlineExceeded
 };
 
-// The limits of common/kube/kube_client.h, which the in-process client keeps: on the silence of a watch, and on a request.
+// The limits of common/kube/kube_client.h, which the in-process client keeps: on the silence of a
+// watch, and on a request.
 inline constexpr absl::Duration kSilenceLimit = absl::Seconds(130);
 inline constexpr absl::Duration kRequestDeadline = absl::Seconds(30);
 
-// Asked for every request and every event of every in-process client; the default does nothing. The name of the object is "" for
-// lists and watches.
+// Asked for every request and every event of every in-process client; the default does nothing. The
+// name of the object is "" for lists and watches.
 class FaultPlan {
  public:
   virtual ~FaultPlan() = default;

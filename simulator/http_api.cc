@@ -13,6 +13,7 @@
 
 #include "common/kube/json.h"
 #include "simulator/api_error.h"
+#include "simulator/protobuf_body.h"
 #include "simulator/schemas.h"
 #include "simulator/served.h"
 #include "simulator/table.h"
@@ -31,7 +32,8 @@ std::string Decode(std::string_view text) {
   std::string result;
   for (size_t i = 0; i < text.size(); ++i) {
     unsigned code = 0;
-    if (text[i] == '%' && i + 2 < text.size() && std::sscanf(std::string(text.substr(i + 1, 2)).c_str(), "%2x", &code) == 1) {
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::sscanf(std::string(text.substr(i + 1, 2)).c_str(), "%2x", &code) == 1) {
       result += static_cast<char>(code);
       i += 2;
     } else {
@@ -62,7 +64,8 @@ struct ApiRequest {
     if (question == target.size()) return;
     for (const std::string& pair : SplitAt(target.substr(question + 1), '&')) {
       const size_t equal = std::min(pair.find('='), pair.size());
-      query[Decode(std::string_view(pair).substr(0, equal))] = equal == pair.size() ? "" : Decode(std::string_view(pair).substr(equal + 1));
+      query[Decode(std::string_view(pair).substr(0, equal))] =
+          equal == pair.size() ? "" : Decode(std::string_view(pair).substr(equal + 1));
     }
   }
 
@@ -109,23 +112,26 @@ std::optional<Place> FindPlace(const std::vector<std::string>& path) {
     return std::nullopt;
   }
   Place place;
-  if (path[at] == "namespaces" && path.size() >= at + 3 && path[at + 2] != "status" && path[at + 2] != "finalize") {
+  if (path[at] == "namespaces" && path.size() >= at + 3 && path[at + 2] != "status" &&
+      path[at + 2] != "finalize") {
     place.ns = path[at + 1];
     at += 2;
   }
   place.served = FindServed(group, version, path[at]);
-  if (place.served == nullptr || (!place.ns.empty() && !place.served->namespaced)) return std::nullopt;
+  if (place.served == nullptr || (!place.ns.empty() && !place.served->namespaced))
+    return std::nullopt;
   if (path.size() > at + 1) place.name = path[at + 1];
   if (path.size() > at + 2) {
-    place.status = path[at + 2] == "status" && place.served->stored && HasStatusSubresource(*place.served->stored);
+    place.status = path[at + 2] == "status" && place.served->stored &&
+                   HasStatusSubresource(*place.served->stored);
     if (!place.status || path.size() > at + 3) return std::nullopt;
   }
   if (!place.name.empty() && place.served->namespaced && place.ns.empty()) return std::nullopt;
   return place;
 }
 
-// A strategic merge patch of the core kinds as a merge patch: what kubectl sends for them holds lists that are replaced as a whole, but
-// for finalizers, which are a set.
+// A strategic merge patch of the core kinds as a merge patch: what kubectl sends for them holds
+// lists that are replaced as a whole, but for finalizers, which are a set.
 json FromStrategic(const json& current, json patch) {
   if (!patch.is_object()) return patch;
   for (auto it = patch.begin(); it != patch.end();) {
@@ -136,7 +142,8 @@ json FromStrategic(const json& current, json patch) {
       it = patch.erase(it);
     } else {
       const auto member = current.find(field);
-      *it = FromStrategic(member != current.end() && member->is_object() ? *member : json::object(), std::move(*it));
+      *it = FromStrategic(member != current.end() && member->is_object() ? *member : json::object(),
+                          std::move(*it));
       ++it;
     }
   }
@@ -146,7 +153,8 @@ json FromStrategic(const json& current, json patch) {
     json merged = json::array();
     for (const json* list : std::initializer_list<const json*>{&current, &patch}) {
       for (const json& finalizer : list->value("finalizers", json::array())) {
-        const bool keep = std::find(gone.begin(), gone.end(), finalizer) == gone.end() && std::find(merged.begin(), merged.end(), finalizer) == merged.end();
+        const bool keep = std::find(gone.begin(), gone.end(), finalizer) == gone.end() &&
+                          std::find(merged.begin(), merged.end(), finalizer) == merged.end();
         if (keep) merged.push_back(finalizer);
       }
     }
@@ -155,12 +163,14 @@ json FromStrategic(const json& current, json patch) {
   return patch;
 }
 
-absl::StatusOr<json> ApplyJsonPatch(const ObjectKey& key, const json& object, const json& patch) {
+absl::StatusOr<json> ApplyJsonPatch(const json& object, const json& patch) {
   try {
     return object.patch(patch);
   } catch (const json::exception& error) {
     constexpr int kTestFailed = 501;
-    if (error.id == kTestFailed) return ApiError(422, "Invalid", "the server rejected our request due to an error in our request: a test of the JSON patch failed", key);
+    if (error.id == kTestFailed)
+      return ApiError(422, "Invalid",
+                      "the server rejected our request due to an error in our request");
     return BadRequest(fmt::format("error applying patch: {}", error.what()));
   }
 }
@@ -169,25 +179,32 @@ absl::StatusOr<json> ApplyJsonPatch(const ObjectKey& key, const json& object, co
 
 class HttpApi::Core : public std::enable_shared_from_this<Core> {
  public:
-  Core(EventLoop& loop, Simulator& simulator) : loop_(loop), simulator_(simulator), store_(simulator.store()) {}
+  Core(EventLoop& loop, Simulator& simulator)
+      : loop_(loop), simulator_(simulator), store_(simulator.store()) {}
   ~Core() {
     for (const auto& [id, watch] : watches_) store_.Unwatch(watch.kind, watch.store_id);
   }
 
   void Handle(const ApiRequest& request, const ResponderPtr& responder) {
-    if (request.path == "/healthz" || request.path == "/livez" || request.path == "/readyz") return responder->Send(200, "text/plain", "ok");
-    if (!request.segments.empty() && request.segments[0] == "simulator") return HandleAdmin(request, responder);
+    if (request.path == "/healthz" || request.path == "/livez" || request.path == "/readyz")
+      return responder->Send(200, "text/plain", "ok");
+    if (!request.segments.empty() && request.segments[0] == "simulator")
+      return HandleAdmin(request, responder);
     if (request.served.method == "GET") {
-      if (auto document = Discover(request.path, request.Header("accept"))) return responder->Send(200, document->content_type, document->body.dump());
+      if (auto document = Discover(request.path, request.Header("accept")))
+        return responder->Send(200, document->content_type, document->body.dump());
     }
     const std::optional<Place> place = FindPlace(request.segments);
     // As the real one does for what is not installed.
     if (!place) return responder->Send(404, "text/plain", "404 page not found\n");
     const std::string& method = request.served.method;
     if (method == "GET") {
-      if (!place->name.empty() && !request.IsSet("watch")) Get(request, *place, responder);
-      else if (request.IsSet("watch")) Watch(request, *place, responder);
-      else List(request, *place, responder);
+      if (!place->name.empty() && !request.IsSet("watch"))
+        Get(request, *place, responder);
+      else if (request.IsSet("watch"))
+        Watch(request, *place, responder);
+      else
+        List(request, *place, responder);
       return;
     }
     if (!place->served->stored) return Fail(responder, NotAllowed());
@@ -205,41 +222,61 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     Timer deadline;
   };
 
-  static absl::Status NotAllowed() { return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"); }
+  static absl::Status NotAllowed() {
+    return ApiError(405, "MethodNotAllowed",
+                    "the server does not allow this method on the requested resource");
+  }
 
   static void Fail(const ResponderPtr& responder, const absl::Status& error) {
     const json body = StatusBodyOf(error);
     responder->Send(body["code"], kJson, body.dump());
   }
 
-  static ObjectKey KeyOf(const Place& place) { return {*place.served->stored, place.ns, place.name}; }
+  static ObjectKey KeyOf(const Place& place) {
+    return {*place.served->stored, place.ns, place.name};
+  }
 
   // Objects of the kinds that are only there to be found.
   json StaticObjects(const Served& served) const {
     json objects = json::array();
     if (served.kind != "StorageClass") return objects;
     for (const auto& [name, driver] : simulator_.options().storage_classes) {
-      json object = {{"apiVersion", "storage.k8s.io/v1"}, {"kind", "StorageClass"}, {"metadata", {{"name", name}, {"uid", "storageclass-" + name}, {"resourceVersion", "1"}, {"creationTimestamp", "1970-01-01T00:00:00Z"}}},
-                     {"provisioner", driver}, {"reclaimPolicy", "Delete"}, {"volumeBindingMode", "Immediate"}};
-      if (name == store_.options().default_storage_class) object["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] = "true";
+      json object = {{"apiVersion", "storage.k8s.io/v1"},
+                     {"kind", "StorageClass"},
+                     {"metadata",
+                      {{"name", name},
+                       {"uid", "storageclass-" + name},
+                       {"resourceVersion", "1"},
+                       {"creationTimestamp", "1970-01-01T00:00:00Z"}}},
+                     {"provisioner", driver},
+                     {"reclaimPolicy", "Delete"},
+                     {"volumeBindingMode", "Immediate"}};
+      if (name == store_.options().default_storage_class)
+        object["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] = "true";
       objects.push_back(std::move(object));
     }
     return objects;
   }
 
-  void SendObject(const ApiRequest& request, const Served& served, const ResponderPtr& responder, const std::string& text) {
+  void SendObject(const ApiRequest& request, const Served& served, const ResponderPtr& responder,
+                  const std::string& text) {
     if (!request.wants_table()) return responder->Send(200, kJson, text);
     json table = TableOf(served, {json::parse(text)}, request.Query("includeObject"), loop_.Now());
-    table["metadata"]["resourceVersion"] = table["rows"][0]["object"]["metadata"]["resourceVersion"];
+    table["metadata"]["resourceVersion"] =
+        table["rows"][0]["object"]["metadata"]["resourceVersion"];
     responder->Send(200, kJson, table.dump());
   }
 
   void Get(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
     if (!place.served->stored) {
       for (const json& object : StaticObjects(*place.served)) {
-        if (object["metadata"]["name"] == place.name) return SendObject(request, *place.served, responder, object.dump());
+        if (object["metadata"]["name"] == place.name)
+          return SendObject(request, *place.served, responder, object.dump());
       }
-      return Fail(responder, ApiError(404, "NotFound", fmt::format("{} \"{}\" not found", place.served->plural, place.name), {Kind::kNamespace, "", place.name}));
+      return Fail(responder,
+                  ApiError(404, "NotFound",
+                           fmt::format("{} \"{}\" not found", place.served->plural, place.name),
+                           {Kind::kNamespace, "", place.name}));
     }
     const auto version = store_.Get(KeyOf(place));
     if (!version.ok()) return Fail(responder, version.status());
@@ -247,7 +284,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
   }
 
   absl::StatusOr<Selector> SelectorOf(const ApiRequest& request, const Place& place) const {
-    ListQuery query{*place.served->stored, place.ns, request.Query("labelSelector"), request.Query("fieldSelector")};
+    ListQuery query{*place.served->stored, place.ns, request.Query("labelSelector"),
+                    request.Query("fieldSelector")};
     if (!place.name.empty()) query.field_selector = "metadata.name=" + place.name;
     return ParseSelector(query);
   }
@@ -256,7 +294,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     const std::string text = request.Query("resourceVersion");
     int64_t rv = 0;
     if (text.empty() || text == "0") return std::nullopt;
-    if (!absl::SimpleAtoi(text, &rv)) return BadRequest(fmt::format("invalid resource version \"{}\"", text));
+    if (!absl::SimpleAtoi(text, &rv))
+      return BadRequest(fmt::format("invalid resource version \"{}\"", text));
     return rv;
   }
 
@@ -264,12 +303,16 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     const auto rv = VersionOf(request);
     if (!rv.ok()) return rv.status();
     const std::string match = request.Query("resourceVersionMatch");
-    if (!request.Query("continue").empty() && (*rv || !match.empty())) return BadRequest("specifying resource version is not allowed when using continue");
-    if (!match.empty() && request.Query("resourceVersion").empty()) return BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided");
+    if (!request.Query("continue").empty() && (*rv || !match.empty()))
+      return BadRequest("specifying resource version is not allowed when using continue");
+    if (!match.empty() && request.Query("resourceVersion").empty())
+      return BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided");
     if (*rv && **rv > store_.resource_version()) {
-      return ApiError(504, "Timeout", "Too large resource version", {Kind::kNamespace, "", ""}, {{"ResourceVersionTooLarge", "Too large resource version", ""}});
+      return ApiError(504, "Timeout", "Too large resource version", {Kind::kNamespace, "", ""},
+                      {{"ResourceVersionTooLarge", "Too large resource version", ""}});
     }
-    if (match == "Exact" && *rv && **rv != store_.resource_version()) return Expired("The resourceVersion for the provided list is too old.");
+    if (match == "Exact" && *rv && **rv != store_.resource_version())
+      return Expired("The resourceVersion for the provided list is too old.");
     return absl::OkStatus();
   }
 
@@ -282,15 +325,18 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     } else {
       const auto selector = SelectorOf(request, place);
       if (!selector.ok()) return Fail(responder, selector.status());
-      if (absl::Status status = CheckListVersion(request); !status.ok()) return Fail(responder, status);
+      if (absl::Status status = CheckListVersion(request); !status.ok())
+        return Fail(responder, status);
       size_t limit = 0;
-      if (!request.Query("limit").empty() && !absl::SimpleAtoi(request.Query("limit"), &limit)) return Fail(responder, BadRequest("limit is not a number"));
+      if (!request.Query("limit").empty() && !absl::SimpleAtoi(request.Query("limit"), &limit))
+        return Fail(responder, BadRequest("limit is not a number"));
       const auto page = store_.List(*served.stored, *selector, limit, request.Query("continue"));
       if (!page.ok()) return Fail(responder, page.status());
       meta["resourceVersion"] = std::to_string(page->rv);
       if (!page->next.empty()) {
         meta["continue"] = page->next;
-        const bool selected = !request.Query("labelSelector").empty() || !request.Query("fieldSelector").empty();
+        const bool selected =
+            !request.Query("labelSelector").empty() || !request.Query("fieldSelector").empty();
         if (!selected) meta["remainingItemCount"] = page->remaining;
       }
       for (const VersionPtr& version : page->items) texts.push_back(version->text);
@@ -302,29 +348,40 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       table["metadata"] = std::move(meta);
       return responder->Send(200, kJson, table.dump());
     }
-    std::string body = fmt::format(R"({{"kind":"{}List","apiVersion":"{}","metadata":{},"items":[)", served.kind, served.api_version, meta.dump());
+    std::string body = fmt::format(R"({{"kind":"{}List","apiVersion":"{}","metadata":{},"items":[)",
+                                   served.kind, served.api_version, meta.dump());
     // Items of core lists say nothing of their type.
-    const std::string type = fmt::format(R"("apiVersion":"{}","kind":"{}",)", served.api_version, served.kind);
+    const std::string type =
+        fmt::format(R"("apiVersion":"{}","kind":"{}",)", served.api_version, served.kind);
     const bool typed = served.stored && IsCustomResource(*served.stored);
     for (size_t i = 0; i < texts.size(); ++i) {
       if (i > 0) body += ',';
       const size_t at = typed ? std::string::npos : texts[i].find(type);
-      if (at == 1) body.append("{").append(texts[i], at + type.size());
-      else body += texts[i];
+      if (at == 1)
+        body.append("{").append(texts[i], at + type.size());
+      else
+        body += texts[i];
     }
     body += "]}\n";
     responder->Send(200, kJson, std::move(body));
   }
 
-  static std::string Frame(const char* type, const std::string& object) { return fmt::format("{{\"type\":\"{}\",\"object\":{}}}\n", type, object); }
+  static std::string Frame(const char* type, const std::string& object) {
+    return fmt::format("{{\"type\":\"{}\",\"object\":{}}}\n", type, object);
+  }
 
-  static std::string FrameOf(const StoreEvent& event, const Served& served, bool table, const std::string& include, absl::Time now) {
+  static std::string FrameOf(const StoreEvent& event, const Served& served, bool table,
+                             const std::string& include, absl::Time now) {
     static constexpr const char* kTypes[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
     if (event.type == WatchEvent::kBookmark) {
-      return Frame(kTypes[event.type], fmt::format(R"({{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{}","creationTimestamp":null}}}})",
-                                                   served.kind, served.api_version, event.rv));
+      return Frame(
+          kTypes[event.type],
+          fmt::format(
+              R"({{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{}","creationTimestamp":null}}}})",
+              served.kind, served.api_version, event.rv));
     }
-    if (event.version->rv == event.rv && !table) return Frame(kTypes[event.type], event.version->text);
+    if (event.version->rv == event.rv && !table)
+      return Frame(kTypes[event.type], event.version->text);
     json object = json::parse(event.version->text);
     object["metadata"]["resourceVersion"] = std::to_string(event.rv);
     if (table) object = TableOf(served, {object}, include, now);
@@ -341,29 +398,39 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     if (!selector.ok()) return Fail(responder, selector.status());
     auto rv = VersionOf(request);
     if (!rv.ok()) return Fail(responder, rv.status());
-    const bool bookmarks = request.IsSet("allowWatchBookmarks"), initial = request.IsSet("sendInitialEvents"), table = request.wants_table();
+    const bool bookmarks = request.IsSet("allowWatchBookmarks"),
+               initial = request.IsSet("sendInitialEvents"), table = request.wants_table();
     if (initial && (!bookmarks || request.Query("resourceVersionMatch") != "NotOlderThan")) {
-      return Fail(responder, ApiError(422, "Invalid", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan, and allowWatchBookmarks"));
+      return Fail(responder, ApiError(422, "Invalid",
+                                      "sendInitialEvents requires setting resourceVersionMatch to "
+                                      "NotOlderThan, and allowWatchBookmarks"));
     }
     if (initial) *rv = std::nullopt;
     responder->Begin(200, kJson);
-    const auto watch = store_.Watch(*served.stored, *selector, *rv,
-                                    [this, responder, &served, table, bookmarks, include = request.Query("includeObject")](const StoreEvent& event) {
-                                      if (event.type == WatchEvent::kBookmark && !bookmarks) return;
-                                      responder->Write(FrameOf(event, served, table, include, loop_.Now()));
-                                    });
+    const auto watch =
+        store_.Watch(*served.stored, *selector, *rv,
+                     [this, responder, &served, table, bookmarks,
+                      include = request.Query("includeObject")](const StoreEvent& event) {
+                       if (event.type == WatchEvent::kBookmark && !bookmarks) return;
+                       responder->Write(FrameOf(event, served, table, include, loop_.Now()));
+                     });
     if (!watch.ok()) {
       responder->Write(Frame("ERROR", StatusBodyOf(watch.status()).dump()));
       return responder->End();
     }
     if (initial) {
-      responder->Write(Frame("BOOKMARK", fmt::format(R"({{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{}","creationTimestamp":null,"annotations":{{"k8s.io/initial-events-end":"true"}}}}}})",
-                                                     served.kind, served.api_version, store_.resource_version())));
+      responder->Write(Frame(
+          "BOOKMARK",
+          fmt::format(
+              R"({{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{}","creationTimestamp":null,"annotations":{{"k8s.io/initial-events-end":"true"}}}}}})",
+              served.kind, served.api_version, store_.resource_version())));
     }
     int64_t seconds = 0;
-    if (!absl::SimpleAtoi(request.Query("timeoutSeconds"), &seconds) || seconds <= 0) seconds = absl::ToInt64Seconds(kWatchLife);
+    if (!absl::SimpleAtoi(request.Query("timeoutSeconds"), &seconds) || seconds <= 0)
+      seconds = absl::ToInt64Seconds(kWatchLife);
     const uint64_t id = next_watch_++;
-    watches_[id] = {*served.stored, *watch, loop_.After(absl::Seconds(seconds), [this, id, responder] {
+    watches_[id] = {*served.stored, *watch,
+                    loop_.After(absl::Seconds(seconds), [this, id, responder] {
                       responder->End();
                       EndWatch(id);
                     })};
@@ -379,24 +446,39 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     if (!node.empty()) store_.Unwatch(node.mapped().kind, node.mapped().store_id);
   }
 
-  // The body; the error names what is wrong with it. Under fieldValidation=Strict a custom resource must have no unknown field.
+  // The body; the error names what is wrong with it. Under fieldValidation=Strict a custom resource
+  // must have no unknown field.
   absl::StatusOr<json> BodyOf(const ApiRequest& request, const Place& place) const {
+    if (absl::StrContains(request.Header("content-type"), "protobuf")) {
+      const auto object = *place.served->stored == Kind::kNamespace
+                              ? NamespaceFromProtobuf(request.served.body)
+                              : std::nullopt;
+      if (object) return *object;
+      return ApiError(
+          415, "UnsupportedMediaType",
+          "the simulator takes application/json; kubectl create -f and kubectl apply send that");
+    }
     absl::StatusOr<json> body = ParseJson(request.served.body);
     if (!body.ok()) return BadRequest(std::string(body.status().message()));
-    if (body->is_object() && request.Query("fieldValidation") == "Strict" && IsCustomResource(*place.served->stored)) {
+    if (body->is_object() && request.Query("fieldValidation") == "Strict" &&
+        IsCustomResource(*place.served->stored)) {
       Schema::Findings found;
       json copy = *body;
       SchemaOf(*place.served->stored).Complete(copy, "", found);
       std::string unknown;
-      for (const std::string& field : found.unknown) unknown += fmt::format("{}unknown field \"{}\"", unknown.empty() ? "" : ", ", field);
+      for (const std::string& field : found.unknown)
+        unknown += fmt::format("{}unknown field \"{}\"", unknown.empty() ? "" : ", ", field);
       if (!unknown.empty()) return BadRequest("strict decoding error: " + unknown);
     }
     return body;
   }
 
-  void SendWritten(const ResponderPtr& responder, const absl::StatusOr<VersionPtr>& version, int code = 200) {
-    if (version.ok()) responder->Send(code, kJson, (*version)->text);
-    else Fail(responder, version.status());
+  void SendWritten(const ResponderPtr& responder, const absl::StatusOr<VersionPtr>& version,
+                   int code = 200) {
+    if (version.ok())
+      responder->Send(code, kJson, (*version)->text);
+    else
+      Fail(responder, version.status());
   }
 
   void Create(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
@@ -407,20 +489,27 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       json& meta = (*body)["metadata"];
       if (!meta.is_object()) meta = json::object();
       if (meta.value("namespace", json("")) == "") meta["namespace"] = place.ns;
-      if (meta["namespace"] != place.ns) return Fail(responder, BadRequest("the namespace of the provided object does not match the namespace sent on the request"));
+      if (meta["namespace"] != place.ns)
+        return Fail(responder, BadRequest("the namespace of the provided object does not match the "
+                                          "namespace sent on the request"));
     }
-    SendWritten(responder, store_.Create(*place.served->stored, *std::move(body), request.user(), request.dry_run()), 201);
+    SendWritten(
+        responder,
+        store_.Create(*place.served->stored, *std::move(body), request.user(), request.dry_run()),
+        201);
   }
 
   void Replace(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
     const absl::StatusOr<json> body = BodyOf(request, place);
     if (!body.ok()) return Fail(responder, body.status());
-    SendWritten(responder, store_.Replace(KeyOf(place), *body, place.status, request.user(), request.dry_run()));
+    SendWritten(responder, store_.Replace(KeyOf(place), *body, place.status, request.user(),
+                                          request.dry_run()));
   }
 
   void Patch(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
     const ObjectKey key = KeyOf(place);
-    const std::string type = request.Header("content-type").substr(0, request.Header("content-type").find(';'));
+    const std::string type =
+        request.Header("content-type").substr(0, request.Header("content-type").find(';'));
     absl::StatusOr<json> patch = ParseJson(request.served.body);
     if (!patch.ok()) return Fail(responder, BadRequest(std::string(patch.status().message())));
     const json* current = store_.JsonOf(key);
@@ -428,23 +517,32 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       if (current == nullptr && patch->is_object()) {
         (*patch)["metadata"]["name"] = place.name;
         if (!place.ns.empty()) (*patch)["metadata"]["namespace"] = place.ns;
-        return SendWritten(responder, store_.Create(key.kind, *std::move(patch), request.user(), request.dry_run()), 201);
+        return SendWritten(
+            responder,
+            store_.Create(key.kind, *std::move(patch), request.user(), request.dry_run()), 201);
       }
     } else if (current == nullptr) {
       return Fail(responder, NotFoundIn(key));
     } else if (type == "application/json-patch+json") {
-      const absl::StatusOr<json> patched = ApplyJsonPatch(key, *current, *patch);
+      const absl::StatusOr<json> patched = ApplyJsonPatch(*current, *patch);
       if (!patched.ok()) return Fail(responder, patched.status());
-      return SendWritten(responder, store_.Replace(key, *patched, place.status, request.user(), request.dry_run()));
+      return SendWritten(responder, store_.Replace(key, *patched, place.status, request.user(),
+                                                   request.dry_run()));
     } else if (type == "application/strategic-merge-patch+json" && !IsCustomResource(key.kind)) {
       *patch = FromStrategic(*current, *std::move(patch));
     } else if (type != "application/merge-patch+json") {
-      return Fail(responder, ApiError(415, "UnsupportedMediaType",
-                                      fmt::format("the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "
-                                                  "application/merge-patch+json, {}application/apply-patch+yaml",
-                                                  IsCustomResource(key.kind) ? "" : "application/strategic-merge-patch+json, ")));
+      return Fail(
+          responder,
+          ApiError(
+              415, "UnsupportedMediaType",
+              fmt::format(
+                  "the body of the request was in an unknown format - accepted media types "
+                  "include: application/json-patch+json, "
+                  "application/merge-patch+json, {}application/apply-patch+yaml",
+                  IsCustomResource(key.kind) ? "" : "application/strategic-merge-patch+json, ")));
     }
-    SendWritten(responder, store_.Patch(key, *std::move(patch), place.status, request.user(), Verb::kPatch, request.dry_run()));
+    SendWritten(responder, store_.Patch(key, *std::move(patch), place.status, request.user(),
+                                        Verb::kPatch, request.dry_run()));
   }
 
   void Delete(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
@@ -452,24 +550,43 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     bool dry_run = request.dry_run();
     if (!request.served.body.empty()) {
       const absl::StatusOr<json> options = ParseJson(request.served.body);
-      if (!options.ok() || !options->is_object()) return Fail(responder, BadRequest("the body is not DeleteOptions"));
+      if (!options.ok() || !options->is_object())
+        return Fail(responder, BadRequest("the body is not DeleteOptions"));
       const json given = options->value("preconditions", json::object());
-      if (given.is_object()) preconditions = {given.value("uid", ""), given.value("resourceVersion", "")};
+      if (given.is_object())
+        preconditions = {given.value("uid", ""), given.value("resourceVersion", "")};
       dry_run |= options->value("dryRun", json::array()) == json::array({"All"});
     }
     if (place.name.empty()) {
       const auto selector = SelectorOf(request, place);
       if (!selector.ok()) return Fail(responder, selector.status());
       for (const VersionPtr& version : store_.List(*place.served->stored, *selector)->items) {
-        (void)store_.Delete({*place.served->stored, version->tags->ns, version->tags->name}, {}, request.user(), dry_run).status();
+        (void)store_
+            .Delete({*place.served->stored, version->tags->ns, version->tags->name}, {},
+                    request.user(), dry_run)
+            .status();
       }
-      return responder->Send(200, kJson, json{{"kind", "Status"}, {"apiVersion", "v1"}, {"metadata", json::object()}, {"status", "Success"}}.dump());
+      return responder->Send(200, kJson,
+                             json{{"kind", "Status"},
+                                  {"apiVersion", "v1"},
+                                  {"metadata", json::object()},
+                                  {"status", "Success"}}
+                                 .dump());
     }
     const ObjectKey key = KeyOf(place);
     const auto version = store_.Delete(key, preconditions, request.user(), dry_run);
     if (!version.ok() || store_.Find(key) != nullptr) return SendWritten(responder, version);
-    const json details = {{"name", key.name}, {"group", place.served->group()}, {"kind", place.served->plural}, {"uid", json::parse((*version)->text)["metadata"]["uid"]}};
-    responder->Send(200, kJson, json{{"kind", "Status"}, {"apiVersion", "v1"}, {"metadata", json::object()}, {"status", "Success"}, {"details", details}}.dump());
+    const json details = {{"name", key.name},
+                          {"group", place.served->group()},
+                          {"kind", place.served->plural},
+                          {"uid", json::parse((*version)->text)["metadata"]["uid"]}};
+    responder->Send(200, kJson,
+                    json{{"kind", "Status"},
+                         {"apiVersion", "v1"},
+                         {"metadata", json::object()},
+                         {"status", "Success"},
+                         {"details", details}}
+                        .dump());
   }
 
   void HandleAdmin(const ApiRequest& request, const ResponderPtr& responder) {
@@ -480,15 +597,19 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       ClassBehaviour behaviour = simulator_.volumes().BehaviourOf(path[2]);
       if (method == "PUT") {
         const absl::StatusOr<json> fields = ParseJson(request.served.body);
-        const absl::Status status = fields.ok() ? UpdateBehaviour(*fields, behaviour) : fields.status();
+        const absl::Status status =
+            fields.ok() ? UpdateBehaviour(*fields, behaviour) : fields.status();
         if (!status.ok()) return Fail(responder, BadRequest(std::string(status.message())));
         simulator_.volumes().SetBehaviour(path[2], behaviour);
       }
       return responder->Send(200, kJson, BehaviourToJson(behaviour).dump() + "\n");
     }
-    if (path.size() == 4 && (path[1] == "volumes" || path[1] == "snapshots") && (method == "GET" || (method == "POST" && path[1] == "volumes"))) {
+    if (path.size() == 4 && (path[1] == "volumes" || path[1] == "snapshots") &&
+        (method == "GET" || (method == "POST" && path[1] == "volumes"))) {
       if (method == "POST") simulator_.volumes().WriteData(path[2], path[3]);
-      const auto data = path[1] == "volumes" ? simulator_.volumes().DataOf(path[2], path[3]) : simulator_.volumes().SnapshotDataOf(path[2], path[3]);
+      const auto data = path[1] == "volumes"
+                            ? simulator_.volumes().DataOf(path[2], path[3])
+                            : simulator_.volumes().SnapshotDataOf(path[2], path[3]);
       return data ? responder->Send(200, kJson, json{{"data", *data}}.dump() + "\n") : not_found();
     }
     if (path.size() == 2 && path[1] == "expire" && method == "POST") {
@@ -505,9 +626,11 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
   uint64_t next_watch_ = 1;
 };
 
-absl::StatusOr<std::unique_ptr<HttpApi>> HttpApi::Listen(EventLoop& loop, Simulator& simulator, std::string_view address) {
+absl::StatusOr<std::unique_ptr<HttpApi>> HttpApi::Listen(EventLoop& loop, Simulator& simulator,
+                                                         std::string_view address) {
   auto core = std::make_shared<Core>(loop, simulator);
-  auto server = HttpServer::Listen(address, [weak = std::weak_ptr<Core>(core), &loop](ServedRequest request, ResponderPtr responder) {
+  auto server = HttpServer::Listen(address, [weak = std::weak_ptr<Core>(core), &loop](
+                                                ServedRequest request, ResponderPtr responder) {
     loop.Post([weak, request = std::move(request), responder = std::move(responder)]() mutable {
       if (const auto core = weak.lock()) core->Handle(ApiRequest(std::move(request)), responder);
     });
@@ -516,7 +639,8 @@ absl::StatusOr<std::unique_ptr<HttpApi>> HttpApi::Listen(EventLoop& loop, Simula
   return std::unique_ptr<HttpApi>(new HttpApi(std::move(core), *std::move(server)));
 }
 
-HttpApi::HttpApi(std::shared_ptr<Core> core, std::unique_ptr<HttpServer> server) : core_(std::move(core)), server_(std::move(server)) {}
+HttpApi::HttpApi(std::shared_ptr<Core> core, std::unique_ptr<HttpServer> server)
+    : core_(std::move(core)), server_(std::move(server)) {}
 
 HttpApi::~HttpApi() { server_.reset(); }
 

@@ -34,12 +34,16 @@ struct Options {
 // "FIELD=VALUE": a JSON value, or else a text.
 absl::Status AddFault(const std::string& fault, ClassBehaviour& behaviour) {
   const size_t equal = fault.find('=');
-  if (equal == std::string::npos) return absl::InvalidArgumentError(fmt::format("--fault {}: want FIELD=VALUE, such as neverReady=true", fault));
+  if (equal == std::string::npos)
+    return absl::InvalidArgumentError(
+        fmt::format("--fault {}: want FIELD=VALUE, such as neverReady=true", fault));
   const std::string text = fault.substr(equal + 1);
   nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded()) value = text;
   const absl::Status status = UpdateBehaviour({{fault.substr(0, equal), value}}, behaviour);
-  return status.ok() ? status : absl::InvalidArgumentError(fmt::format("--fault {}: {}", fault, std::string(status.message())));
+  return status.ok() ? status
+                     : absl::InvalidArgumentError(
+                           fmt::format("--fault {}: {}", fault, std::string(status.message())));
 }
 
 absl::Status WriteKubeconfig(const std::string& path, const std::string& address) {
@@ -60,18 +64,26 @@ absl::Status WriteKubeconfig(const std::string& path, const std::string& address
           "  context: {cluster: simulator, user: simulator, namespace: default}\n"
           "current-context: simulator\n";
   file.close();
-  if (!file || std::rename(temporary.c_str(), path.c_str()) != 0) return absl::UnavailableError(fmt::format("cannot write {}", path));
+  if (!file || std::rename(temporary.c_str(), path.c_str()) != 0)
+    return absl::UnavailableError(fmt::format("cannot write {}", path));
   return absl::OkStatus();
 }
 
 int Main(int argc, char** argv) {
   Options options;
-  OptionParser parser("snapkeeper-simulator", "A Kubernetes API in memory, with volumes, a snapshot controller and faults.");
-  parser.AddAddress("listen", &options.listen, "where to serve the API, plain HTTP without authentication");
-  parser.Add("kubeconfig-out", &options.kubeconfig_out, "where to write a kubeconfig that leads here");
-  parser.Add("volumes", &options.volumes, "bound claims data-0, data-1, … in the namespace default, labelled app=db");
+  OptionParser parser(
+      "snapkeeper-simulator",
+      "A Kubernetes API in memory, with volumes, a snapshot controller and faults.");
+  parser.AddAddress("listen", &options.listen,
+                    "where to serve the API, plain HTTP without authentication");
+  parser.Add("kubeconfig-out", &options.kubeconfig_out,
+             "where to write a kubeconfig that leads here");
+  parser.Add("volumes", &options.volumes,
+             "bound claims data-0, data-1, … in the namespace default, labelled app=db");
   parser.Add("ready-after", &options.ready_after, "from a snapshot's cut until it is ready");
-  parser.Add("fault", &options.faults, "FIELD=VALUE of the snapshot class's behaviour, such as neverReady=true, failCreates=2, deleteAfter=1m");
+  parser.Add("fault", &options.faults,
+             "FIELD=VALUE of the snapshot class's behaviour, such as neverReady=true, "
+             "failCreates=2, deleteAfter=1m");
   parser.AddLog(&options.log_format, &options.log_level);
   ClassBehaviour behaviour;
   const auto stop = parser.Parse(argc, argv, std::getenv, [&] {
@@ -99,7 +111,8 @@ int Main(int argc, char** argv) {
   Simulator simulator(loop, rng, {.store = {.history = 100'000, .keep_text = true}});
   simulator.volumes().SetDefaultBehaviour(behaviour);
   simulator.AddSnapshotClass(kClass, kSimDriver, /*is_default=*/true);
-  for (int i = 0; i < options.volumes; ++i) simulator.AddClaim("default", fmt::format("data-{}", i), {{"app", "db"}});
+  for (int i = 0; i < options.volumes; ++i)
+    simulator.AddClaim("default", fmt::format("data-{}", i), {{"app", "db"}});
   while (loop.Turn()) {
   }
 
@@ -109,7 +122,8 @@ int Main(int argc, char** argv) {
     return 1;
   }
   if (!options.kubeconfig_out.empty()) {
-    if (const absl::Status status = WriteKubeconfig(options.kubeconfig_out, (*api)->address()); !status.ok()) {
+    if (const absl::Status status = WriteKubeconfig(options.kubeconfig_out, (*api)->address());
+        !status.ok()) {
       log->Error("cannot start", {{"error", status}});
       return 1;
     }

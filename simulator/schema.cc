@@ -39,8 +39,10 @@ Schema::Schema(const nlohmann::json& s)
     for (const auto& [name, property] : it->items()) properties_.emplace(name, Schema(property));
   }
   if (auto it = s.find("additionalProperties"); it != s.end()) {
-    if (it->is_object()) additional_ = std::make_unique<Schema>(*it);
-    else keeps_unknown_ = keeps_unknown_ || it->get<bool>();
+    if (it->is_object())
+      additional_ = std::make_unique<Schema>(*it);
+    else
+      keeps_unknown_ = keeps_unknown_ || it->get<bool>();
   }
   if (auto it = s.find("items"); it != s.end()) items_ = std::make_unique<Schema>(*it);
   if (auto it = s.find("default"); it != s.end()) default_ = *it;
@@ -53,7 +55,8 @@ Schema::Schema(const nlohmann::json& s)
   for (const char* key : {"maxLength", "maxItems", "maxProperties"}) {
     if (auto it = s.find(key); it != s.end()) max_size_ = it->get<uint64_t>();
   }
-  if (!pattern_text_.empty()) pattern_.emplace(pattern_text_, std::regex::ECMAScript | std::regex::optimize);
+  if (!pattern_text_.empty())
+    pattern_.emplace(pattern_text_, std::regex::ECMAScript | std::regex::optimize);
 }
 
 const Schema* Schema::Property(const std::string& name) const {
@@ -78,15 +81,17 @@ void Schema::Complete(nlohmann::json& value, std::string_view field, Findings& f
 
 void Schema::Complete(nlohmann::json& value, const Path& path, Findings& findings) const {
   if (!HasType(value)) {
-    findings.causes.push_back({"FieldValueTypeInvalid",
-                               fmt::format("Invalid value: \"{0}\": {1} in body must be of type {2}: \"{0}\"", TypeName(value), path.Text(),
-                                           int_or_string_ ? "integer or string" : type_),
-                               path.Text()});
+    findings.causes.push_back(
+        {"FieldValueTypeInvalid",
+         fmt::format("Invalid value: \"{0}\": {1} in body must be of type {2}: \"{0}\"",
+                     TypeName(value), path.Text(), int_or_string_ ? "integer or string" : type_),
+         path.Text()});
   } else if (value.is_object()) {
     CompleteObject(value, path, findings);
   } else if (value.is_array()) {
     if (items_) {
-      for (size_t i = 0; i < value.size(); ++i) items_->Complete(value[i], Path{&path, "", i}, findings);
+      for (size_t i = 0; i < value.size(); ++i)
+        items_->Complete(value[i], Path{&path, "", i}, findings);
     }
     CheckSize(value.size(), "items", path, findings);
   } else {
@@ -100,7 +105,9 @@ void Schema::CompleteObject(nlohmann::json& value, const Path& path, Findings& f
   auto known = properties_.begin();
   for (auto it = fields.begin(); it != fields.end();) {
     while (known != properties_.end() && known->first < it->first) ++known;
-    const Schema* schema = known != properties_.end() && known->first == it->first ? &known->second : additional_.get();
+    const Schema* schema = known != properties_.end() && known->first == it->first
+                               ? &known->second
+                               : additional_.get();
     const bool is_meta = path.is_root() && it->first == "metadata";  // checked elsewhere
     const bool unknown = schema == nullptr && !keeps_unknown_ && !is_meta;
     if (unknown && !it->second.is_null()) findings.unknown.push_back(Path{&path, it->first}.Text());
@@ -108,7 +115,8 @@ void Schema::CompleteObject(nlohmann::json& value, const Path& path, Findings& f
       it = fields.erase(it);
       continue;
     }
-    if (schema != nullptr && !is_meta) schema->Complete(it->second, Path{&path, it->first}, findings);
+    if (schema != nullptr && !is_meta)
+      schema->Complete(it->second, Path{&path, it->first}, findings);
     ++it;
   }
   for (const auto& [name, schema] : properties_) {
@@ -116,42 +124,59 @@ void Schema::CompleteObject(nlohmann::json& value, const Path& path, Findings& f
     schema.Complete(fields[name] = schema.default_, Path{&path, name}, findings);
   }
   for (const std::string& name : required_) {
-    if (!fields.contains(name)) findings.causes.push_back({"FieldValueRequired", "Required value", Path{&path, name}.Text()});
+    if (!fields.contains(name))
+      findings.causes.push_back({"FieldValueRequired", "Required value", Path{&path, name}.Text()});
   }
   CheckSize(fields.size(), "properties", path, findings);
 }
 
 void Schema::CheckSize(size_t size, const char* what, const Path& path, Findings& findings) const {
   if (max_size_ && size > *max_size_) {
-    findings.causes.push_back({"FieldValueTooMany", fmt::format("Too many: {}: must have at most {} items", size, *max_size_), path.Text()});
+    findings.causes.push_back(
+        {"FieldValueTooMany",
+         fmt::format("Too many: {}: must have at most {} items", size, *max_size_), path.Text()});
   } else if (min_size_ && size < *min_size_) {
     findings.causes.push_back(
-        {"FieldValueInvalid", fmt::format("Invalid value: {}: {} in body should have at least {} {}", size, path.Text(), *min_size_, what), path.Text()});
+        {"FieldValueInvalid",
+         fmt::format("Invalid value: {}: {} in body should have at least {} {}", size, path.Text(),
+                     *min_size_, what),
+         path.Text()});
   }
 }
 
 void Schema::CheckScalar(const nlohmann::json& value, const Path& path, Findings& findings) const {
   const auto invalid = [&](const std::string& why) {
     const std::string at = path.Text();
-    findings.causes.push_back({"FieldValueInvalid", fmt::format("Invalid value: {}: {} in body {}", value.dump(), at, why), at});
+    findings.causes.push_back(
+        {"FieldValueInvalid",
+         fmt::format("Invalid value: {}: {} in body {}", value.dump(), at, why), at});
   };
   if (enum_.is_array() && std::find(enum_.begin(), enum_.end(), value) == enum_.end()) {
     std::string allowed;
     for (const auto& word : enum_) allowed += (allowed.empty() ? "" : ", ") + word.dump();
     findings.causes.push_back(
-        {"FieldValueNotSupported", fmt::format("Unsupported value: {}: supported values: {}", value.dump(), allowed), path.Text()});
+        {"FieldValueNotSupported",
+         fmt::format("Unsupported value: {}: supported values: {}", value.dump(), allowed),
+         path.Text()});
   }
   if (value.is_number()) {
-    if (minimum_ && value.get<double>() < *minimum_) invalid(fmt::format("should be greater than or equal to {}", *minimum_));
-    if (maximum_ && value.get<double>() > *maximum_) invalid(fmt::format("should be less than or equal to {}", *maximum_));
+    if (minimum_ && value.get<double>() < *minimum_)
+      invalid(fmt::format("should be greater than or equal to {}", *minimum_));
+    if (maximum_ && value.get<double>() > *maximum_)
+      invalid(fmt::format("should be less than or equal to {}", *maximum_));
   } else if (value.is_string()) {
     const auto& text = value.get_ref<const std::string&>();
-    const uint64_t size = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
+    const uint64_t size =
+        std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
     if (max_size_ && size > *max_size_) {
-      findings.causes.push_back({"FieldValueTooLong", fmt::format("Too long: may not be more than {} bytes", *max_size_), path.Text()});
+      findings.causes.push_back({"FieldValueTooLong",
+                                 fmt::format("Too long: may not be more than {} bytes", *max_size_),
+                                 path.Text()});
     }
-    if (min_size_ && size < *min_size_) invalid(fmt::format("should be at least {} chars long", *min_size_));
-    if (pattern_ && !std::regex_search(text, *pattern_)) invalid(fmt::format("should match '{}'", pattern_text_));
+    if (min_size_ && size < *min_size_)
+      invalid(fmt::format("should be at least {} chars long", *min_size_));
+    if (pattern_ && !std::regex_search(text, *pattern_))
+      invalid(fmt::format("should match '{}'", pattern_text_));
     if (date_time_ && !ParseTime(text)) invalid("must be of type date-time: " + value.dump());
   }
 }

@@ -15,8 +15,8 @@
 
 namespace snapkeeper {
 
-// A structural schema (openAPIV3Schema of a CustomResourceDefinition), compiled. Rules in CEL are not part of it: those that matter
-// are in validation.cc.
+// A structural schema (openAPIV3Schema of a CustomResourceDefinition), compiled. Rules in CEL are
+// not part of it: those that matter are in validation.cc.
 class Schema {
  public:
   explicit Schema(const nlohmann::json& open_api);
@@ -26,8 +26,9 @@ class Schema {
     std::vector<Cause> causes;         // what is wrong
     std::vector<std::string> unknown;  // the fields that were dropped
   };
-  // What the API server does with a custom resource: drops nulls and unknown fields, fills in defaults, and checks. `field` is the
-  // member of the object that `value` is; "" for the whole object.
+  // What the API server does with a custom resource: drops nulls and unknown fields, fills in
+  // defaults, and checks. `field` is the member of the object that `value` is; "" for the whole
+  // object.
   void Complete(nlohmann::json& value, std::string_view field, Findings& findings) const;
 
   // Of a field of an object; null if there is none.

@@ -83,7 +83,8 @@ constexpr char kEventSchema[] = R"({
     "involvedObject": {"type": "object", "additionalProperties": {"type": "string"}},
     "reason": {"type": "string"}, "message": {"type": "string"}, "type": {"type": "string"}, "count": {"type": "integer"}}})";
 
-constexpr char kOpenSchema[] = R"({"type": "object", "x-kubernetes-preserve-unknown-fields": true})";
+constexpr char kOpenSchema[] =
+    R"({"type": "object", "x-kubernetes-preserve-unknown-fields": true})";
 
 // YAML's own typing of plain scalars, as far as a CustomResourceDefinition needs it.
 json ToJson(const YAML::Node& node) {
@@ -107,15 +108,24 @@ json ToJson(const YAML::Node& node) {
 
 json OpenApiText(Kind kind) {
   switch (kind) {
-    case Kind::kPolicy: return PolicyCrdSpec()["versions"][0]["schema"]["openAPIV3Schema"];
-    case Kind::kClaim: return json::parse(kClaimSchema);
-    case Kind::kVolume: return json::parse(kVolumeSchema);
-    case Kind::kSnapshot: return json::parse(kSnapshotSchema);
-    case Kind::kContent: return json::parse(kContentSchema);
-    case Kind::kSnapshotClass: return json::parse(kClassSchema);
-    case Kind::kLease: return json::parse(kLeaseSchema);
-    case Kind::kEvent: return json::parse(kEventSchema);
-    case Kind::kNamespace: return json::parse(kOpenSchema);
+    case Kind::kPolicy:
+      return PolicyCrdSpec()["versions"][0]["schema"]["openAPIV3Schema"];
+    case Kind::kClaim:
+      return json::parse(kClaimSchema);
+    case Kind::kVolume:
+      return json::parse(kVolumeSchema);
+    case Kind::kSnapshot:
+      return json::parse(kSnapshotSchema);
+    case Kind::kContent:
+      return json::parse(kContentSchema);
+    case Kind::kSnapshotClass:
+      return json::parse(kClassSchema);
+    case Kind::kLease:
+      return json::parse(kLeaseSchema);
+    case Kind::kEvent:
+      return json::parse(kEventSchema);
+    case Kind::kNamespace:
+      return json::parse(kOpenSchema);
   }
   return {};
 }
@@ -129,9 +139,10 @@ const Compiled& CompiledOf(Kind kind) {
   // Constants, made once a process.
   static const std::array<Compiled, 9>* const all = [] {
     const auto make = [](Kind k) { return Compiled{OpenApiText(k), Schema(OpenApiText(k))}; };
-    return new std::array<Compiled, 9>{make(Kind::kPolicy),   make(Kind::kClaim),         make(Kind::kVolume),
-                                       make(Kind::kSnapshot), make(Kind::kContent),       make(Kind::kSnapshotClass),
-                                       make(Kind::kNamespace), make(Kind::kLease),        make(Kind::kEvent)};
+    return new std::array<Compiled, 9>{
+        make(Kind::kPolicy),    make(Kind::kClaim),   make(Kind::kVolume),
+        make(Kind::kSnapshot),  make(Kind::kContent), make(Kind::kSnapshotClass),
+        make(Kind::kNamespace), make(Kind::kLease),   make(Kind::kEvent)};
   }();
   return (*all)[static_cast<size_t>(kind)];
 }

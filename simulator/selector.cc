@@ -13,8 +13,10 @@ namespace snapkeeper {
 namespace {
 
 std::string_view Trim(std::string_view text) {
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front()))) text.remove_prefix(1);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.remove_suffix(1);
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())))
+    text.remove_prefix(1);
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())))
+    text.remove_suffix(1);
   return text;
 }
 
@@ -34,7 +36,10 @@ std::vector<std::string_view> Split(std::string_view text) {
   return parts;
 }
 
-bool IsKeyChar(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' || c == '/'; }
+bool IsKeyChar(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' ||
+         c == '/';
+}
 
 std::optional<LabelRequirement> ParseRequirement(std::string_view text) {
   const bool absent = text.starts_with('!');
@@ -60,7 +65,8 @@ std::optional<LabelRequirement> ParseRequirement(std::string_view text) {
     rest = Trim(rest.substr(std::string_view(word).size()));
     if (!rest.starts_with('(') || !rest.ends_with(')')) return std::nullopt;
     requirement.op = op;
-    for (std::string_view value : Split(rest.substr(1, rest.size() - 2))) requirement.values.emplace_back(value);
+    for (std::string_view value : Split(rest.substr(1, rest.size() - 2)))
+      requirement.values.emplace_back(value);
     return requirement;
   }
   return std::nullopt;
@@ -68,8 +74,9 @@ std::optional<LabelRequirement> ParseRequirement(std::string_view text) {
 
 bool IsIndexed(Kind kind, std::string_view field) {
   if (field == "metadata.name" || field == "metadata.namespace") return true;
-  return kind == Kind::kEvent && (field.starts_with("involvedObject.") || field == "reason" || field == "type" ||
-                                  field == "reportingComponent" || field == "source");
+  return kind == Kind::kEvent &&
+         (field.starts_with("involvedObject.") || field == "reason" || field == "type" ||
+          field == "reportingComponent" || field == "source");
 }
 
 }  // namespace
@@ -98,7 +105,8 @@ absl::StatusOr<Selector> ParseSelector(const ListQuery& query) {
       auto requirement = ParseRequirement(part);
       if (!requirement) return BadRequest(fmt::format("unable to parse requirement: {}", part));
       if (requirement->op == "In" && requirement->values.size() == 1) {
-        const auto [it, added] = selector.labels.match_labels.emplace(requirement->key, requirement->values[0]);
+        const auto [it, added] =
+            selector.labels.match_labels.emplace(requirement->key, requirement->values[0]);
         if (added) continue;
       }
       selector.labels.match_expressions.push_back(*std::move(requirement));
@@ -107,14 +115,19 @@ absl::StatusOr<Selector> ParseSelector(const ListQuery& query) {
   if (!query.field_selector.empty()) {
     for (std::string_view part : Split(query.field_selector)) {
       const size_t sign = part.find('=');
-      if (sign == std::string_view::npos) return BadRequest(fmt::format("invalid selector: '{}'; can't understand '{}'", query.field_selector, part));
+      if (sign == std::string_view::npos)
+        return BadRequest(fmt::format("invalid selector: '{}'; can't understand '{}'",
+                                      query.field_selector, part));
       const bool unequal = sign > 0 && part[sign - 1] == '!';
       std::string_view value = part.substr(sign + 1);
       if (value.starts_with('=')) value.remove_prefix(1);
-      Selector::Field field{std::string(Trim(part.substr(0, sign - unequal))), std::string(Trim(value)), !unequal};
+      Selector::Field field{std::string(Trim(part.substr(0, sign - unequal))),
+                            std::string(Trim(value)), !unequal};
       if (!IsIndexed(query.kind, field.name)) {
-        return BadRequest(fmt::format("Unable to find \"{}\" that match label selector \"{}\", field selector \"{}\": field label not supported: {}",
-                                      QualifiedPlural(query.kind), query.label_selector, query.field_selector, field.name));
+        return BadRequest(fmt::format(
+            "Unable to find \"{}\" that match label selector \"{}\", field selector \"{}\": field "
+            "label not supported: {}",
+            QualifiedPlural(query.kind), query.label_selector, query.field_selector, field.name));
       }
       selector.fields.push_back(std::move(field));
     }

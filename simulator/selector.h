@@ -17,7 +17,8 @@ namespace snapkeeper {
 struct Tags {
   std::string ns, name;
   std::map<std::string, std::string> labels;
-  std::map<std::string, std::string> fields;  // those of Events that kubectl selects by: "involvedObject.name", ...
+  std::map<std::string, std::string>
+      fields;  // those of Events that kubectl selects by: "involvedObject.name", ...
 };
 
 // Which objects of a kind a list or a watch is about.
@@ -34,8 +35,9 @@ struct Selector {
   bool Matches(const Tags& tags) const;
 };
 
-// The API's query parameters: "app=db,tier!=web,env in (a,b),env notin (c),x,!y" and "metadata.name=x,type!=Normal". InvalidArgument (400)
-// for what is no selector, and for a field that `query.kind` has no index of.
+// The API's query parameters: "app=db,tier!=web,env in (a,b),env notin (c),x,!y" and
+// "metadata.name=x,type!=Normal". InvalidArgument (400) for what is no selector, and for a field
+// that `query.kind` has no index of.
 absl::StatusOr<Selector> ParseSelector(const ListQuery& query);
 
 }  // namespace snapkeeper

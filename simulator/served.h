@@ -25,7 +25,8 @@ const std::vector<Served>& AllServed();
 // Null if there is none.
 const Served* FindServed(std::string_view group, std::string_view version, std::string_view plural);
 
-// How a client finds out what there is. `path` is that of the request, `accept` its header. Nullopt: no such document.
+// How a client finds out what there is. `path` is that of the request, `accept` its header.
+// Nullopt: no such document.
 struct Document {
   std::string content_type;
   nlohmann::json body;

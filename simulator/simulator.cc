@@ -30,7 +30,8 @@ struct Simulator::Session {
   Simulator* simulator;  // null once it is gone
   EventLoop* loop;       // null once the handle is gone
   std::string user;
-  // By the newest reply, the server's clock minus the client's Elapsed() is between these (KubeClient::ServerClock).
+  // By the newest reply, the server's clock minus the client's Elapsed() is between these
+  // (KubeClient::ServerClock).
   std::optional<std::pair<absl::Time, absl::Time>> server_clock;
 };
 
@@ -51,7 +52,8 @@ struct Simulator::Stream {
 class Simulator::Client : public KubeApi {
  public:
   Client(Simulator& simulator, EventLoop& loop, std::string user)
-      : session_(std::make_shared<Session>(Session{&simulator, &loop, std::move(user), std::nullopt})) {
+      : session_(
+            std::make_shared<Session>(Session{&simulator, &loop, std::move(user), std::nullopt})) {
     simulator.sessions_.insert(session_.get());
   }
   ~Client() override {
@@ -62,7 +64,10 @@ class Simulator::Client : public KubeApi {
   }
 
   Call Get(const ObjectKey& key, Done done) override {
-    return Send<absl::StatusOr<ObjectPtr>>(Verb::kGet, key, [key](Store& store, const std::string&) { return ValueOf(store.Get(key)); }, std::move(done));
+    return Send<absl::StatusOr<ObjectPtr>>(
+        Verb::kGet, key,
+        [key](Store& store, const std::string&) { return ValueOf(store.Get(key)); },
+        std::move(done));
   }
 
   Call List(const ListQuery& query, Listed done) override {
@@ -87,25 +92,33 @@ class Simulator::Client : public KubeApi {
     const ObjectKey key{kind, meta.value("namespace", ""), meta.value("name", "")};
     return Send<absl::StatusOr<ObjectPtr>>(
         Verb::kCreate, key,
-        [kind, sent = json(body)](Store& store, const std::string& user) mutable { return ValueOf(store.Create(kind, std::move(sent), user)); },
+        [kind, sent = json(body)](Store& store, const std::string& user) mutable {
+          return ValueOf(store.Create(kind, std::move(sent), user));
+        },
         std::move(done));
   }
 
-  Call Delete(const ObjectKey& key, const Preconditions& preconditions, absl::AnyInvocable<void(absl::Status)> done) override {
+  Call Delete(const ObjectKey& key, const Preconditions& preconditions,
+              absl::AnyInvocable<void(absl::Status)> done) override {
     return Send<absl::Status>(
         Verb::kDelete, key,
-        [key, preconditions](Store& store, const std::string& user) { return WithoutBody(store.Delete(key, preconditions, user).status()); },
+        [key, preconditions](Store& store, const std::string& user) {
+          return WithoutBody(store.Delete(key, preconditions, user).status());
+        },
         std::move(done));
   }
 
   Call Patch(const ObjectKey& key, const json& patch, bool status, Done done) override {
     return Send<absl::StatusOr<ObjectPtr>>(
         Verb::kPatch, key,
-        [key, sent = json(patch), status](Store& store, const std::string& user) mutable { return ValueOf(store.Patch(key, std::move(sent), status, user)); },
+        [key, sent = json(patch), status](Store& store, const std::string& user) mutable {
+          return ValueOf(store.Patch(key, std::move(sent), status, user));
+        },
         std::move(done));
   }
 
-  Call Watch(const ListQuery& query, const std::string& resource_version, OnEvent on_event, Ended ended) override {
+  Call Watch(const ListQuery& query, const std::string& resource_version, OnEvent on_event,
+             Ended ended) override {
     auto stream = std::make_shared<Stream>();
     stream->session = session_;
     stream->kind = query.kind;
@@ -113,12 +126,15 @@ class Simulator::Client : public KubeApi {
     stream->ended = std::move(ended);
     Simulator& simulator = *session_->simulator;
     simulator.streams_.push_back(stream);
-    const Fault fault = simulator.FaultFor(session_->user, Verb::kWatch, {query.kind, query.ns, ""});
+    const Fault fault =
+        simulator.FaultFor(session_->user, Verb::kWatch, {query.kind, query.ns, ""});
     if (!fault.acts || !fault.reply.ok()) {
-      simulator.Later(fault.request_delay + fault.reply_delay, [stream, status = fault.reply] { EndStream(stream, status); });
+      simulator.Later(fault.request_delay + fault.reply_delay,
+                      [stream, status = fault.reply] { EndStream(stream, status); });
     } else {
       simulator.Later(fault.request_delay, [stream, query, resource_version] {
-        if (stream->session->simulator != nullptr) stream->session->simulator->StartStream(stream, query, resource_version);
+        if (stream->session->simulator != nullptr)
+          stream->session->simulator->StartStream(stream, query, resource_version);
       });
     }
     return Call([stream] {
@@ -150,15 +166,18 @@ class Simulator::Client : public KubeApi {
     if (fault.request_delay + fault.reply_delay > kRequestDeadline) {
       fault.request_delay = std::min(fault.request_delay, kRequestDeadline);
       fault.reply_delay = kRequestDeadline - fault.request_delay;
-      if (fault.reply.ok()) fault.reply = absl::DeadlineExceededError("no answer within the deadline");
+      if (fault.reply.ok())
+        fault.reply = absl::DeadlineExceededError("no answer within the deadline");
     }
-    simulator.Later(fault.request_delay, [session = session_, pending, fault, sent, act = std::move(act)]() mutable {
+    simulator.Later(fault.request_delay, [session = session_, pending, fault, sent,
+                                          act = std::move(act)]() mutable {
       if (session->simulator == nullptr) return;
       Simulator& server = *session->simulator;
       std::optional<Result> result;
       if (fault.acts) result = act(server.store_, session->user);
       if (!fault.reply.ok()) result = Result(fault.reply);
-      server.Later(fault.reply_delay, [session, pending, sent, served = server.loop_.Now(), result = std::move(*result)]() mutable {
+      server.Later(fault.reply_delay, [session, pending, sent, served = server.loop_.Now(),
+                                       result = std::move(*result)]() mutable {
         if (session->loop == nullptr || !pending->has_value()) return;
         session->loop->Post([session, pending, sent, served, result = std::move(result)]() mutable {
           if (session->loop == nullptr || !pending->has_value()) return;
@@ -178,7 +197,10 @@ class Simulator::Client : public KubeApi {
 };
 
 Simulator::Simulator(EventLoop& loop, Rng& rng, SimulatorOptions options)
-    : loop_(loop), options_(std::move(options)), store_(loop, rng, options_.store), volumes_(loop, rng, store_, options_.storage_classes) {
+    : loop_(loop),
+      options_(std::move(options)),
+      store_(loop, rng, options_.store),
+      volumes_(loop, rng, store_, options_.storage_classes) {
   AddNamespace("default");
   AddNamespace("kube-system");
 }
@@ -210,24 +232,35 @@ void Simulator::BreakWatches(std::string_view user, WatchBreak how) {
   for (const std::shared_ptr<Stream>& stream : std::vector(streams_)) {
     if (!user.empty() && stream->session->user != user) continue;
     switch (how) {
-      case WatchBreak::kEnd: EndStream(stream, absl::OkStatus()); break;
-      case WatchBreak::kReset: EndStream(stream, absl::UnavailableError("connection reset")); break;
-      case WatchBreak::kExpired: EndStream(stream, WithoutBody(Expired("too old resource version"))); break;
+      case WatchBreak::kEnd:
+        EndStream(stream, absl::OkStatus());
+        break;
+      case WatchBreak::kReset:
+        EndStream(stream, absl::UnavailableError("connection reset"));
+        break;
+      case WatchBreak::kExpired:
+        EndStream(stream, WithoutBody(Expired("too old resource version")));
+        break;
       case WatchBreak::kStall:
         if (std::exchange(stream->stalled, true)) break;
-        Later(kSilenceLimit, [stream] { EndStream(stream, absl::DeadlineExceededError("the watch fell silent")); });
+        Later(kSilenceLimit, [stream] {
+          EndStream(stream, absl::DeadlineExceededError("the watch fell silent"));
+        });
         break;
     }
   }
 }
 
-void Simulator::StartStream(const std::shared_ptr<Stream>& stream, const ListQuery& query, const std::string& resource_version) {
+void Simulator::StartStream(const std::shared_ptr<Stream>& stream, const ListQuery& query,
+                            const std::string& resource_version) {
   if (stream->cancelled || stream->end) return;
   const absl::StatusOr<Selector> selector = ParseSelector(query);
   if (!selector.ok()) return EndStream(stream, WithoutBody(selector.status()));
   const int64_t rv = std::atoll(resource_version.c_str());
   const auto watch = store_.Watch(query.kind, *selector, rv, [stream](const StoreEvent& event) {
-    stream->session->simulator->Deliver(stream, {event.type, event.version ? event.version->value : nullptr, std::to_string(event.rv)});
+    stream->session->simulator->Deliver(
+        stream,
+        {event.type, event.version ? event.version->value : nullptr, std::to_string(event.rv)});
   });
   if (!watch.ok()) return EndStream(stream, WithoutBody(watch.status()));
   stream->watch = *watch;
@@ -237,20 +270,23 @@ void Simulator::StartStream(const std::shared_ptr<Stream>& stream, const ListQue
 
 void Simulator::Deliver(const std::shared_ptr<Stream>& stream, WatchEvent event) {
   if (stream->stalled || stream->end) return;
-  const EventFault fault = plan_ == nullptr ? EventFault() : plan_->OnEvent(stream->session->user, stream->kind);
+  const EventFault fault =
+      plan_ == nullptr ? EventFault() : plan_->OnEvent(stream->session->user, stream->kind);
   for (int copy = 1; copy < fault.copies; ++copy) Arrive(stream, event, fault.delay);
   Arrive(stream, std::move(event), fault.delay);
 }
 
-void Simulator::Arrive(const std::shared_ptr<Stream>& stream, WatchEvent event, absl::Duration delay) {
+void Simulator::Arrive(const std::shared_ptr<Stream>& stream, WatchEvent event,
+                       absl::Duration delay) {
   stream->last_due = std::max(stream->last_due, loop_.Elapsed() + delay);
   if (stream->last_due > loop_.Elapsed() || stream->delayed > 0) {
     ++stream->delayed;
-    Later(std::max(stream->last_due - loop_.Elapsed(), absl::Nanoseconds(1)), [stream, event = std::move(event)]() mutable {
-      --stream->delayed;
-      stream->inbox.push_back(std::move(event));
-      Notify(stream);
-    });
+    Later(std::max(stream->last_due - loop_.Elapsed(), absl::Nanoseconds(1)),
+          [stream, event = std::move(event)]() mutable {
+            --stream->delayed;
+            stream->inbox.push_back(std::move(event));
+            Notify(stream);
+          });
     return;
   }
   stream->inbox.push_back(std::move(event));
@@ -259,7 +295,8 @@ void Simulator::Arrive(const std::shared_ptr<Stream>& stream, WatchEvent event, 
 
 // Has the client's loop empty the inbox.
 void Simulator::Notify(const std::shared_ptr<Stream>& stream) {
-  if (stream->cancelled || stream->session->loop == nullptr || std::exchange(stream->posted, true)) return;
+  if (stream->cancelled || stream->session->loop == nullptr || std::exchange(stream->posted, true))
+    return;
   stream->session->loop->Post([stream] {
     stream->posted = false;
     while (!stream->inbox.empty() && !stream->cancelled && stream->session->loop != nullptr) {
@@ -292,19 +329,28 @@ void Simulator::DropStreams(const Session& session) {
 }
 
 void Simulator::AddNamespace(const std::string& name) {
-  MustBeOk("AddNamespace", store_.Create(Kind::kNamespace, {{"metadata", {{"name", name}}}}, "admin").status());
+  MustBeOk("AddNamespace",
+           store_.Create(Kind::kNamespace, {{"metadata", {{"name", name}}}}, "admin").status());
 }
 
-void Simulator::AddSnapshotClass(const std::string& name, std::string_view driver, bool is_default, std::string_view deletion_policy) {
-  json body = {{"metadata", {{"name", name}}}, {"driver", driver}, {"deletionPolicy", deletion_policy}};
-  if (is_default) body["metadata"]["annotations"]["snapshot.storage.kubernetes.io/is-default-class"] = "true";
-  MustBeOk("AddSnapshotClass", store_.Create(Kind::kSnapshotClass, std::move(body), "admin").status());
+void Simulator::AddSnapshotClass(const std::string& name, std::string_view driver, bool is_default,
+                                 std::string_view deletion_policy) {
+  json body = {
+      {"metadata", {{"name", name}}}, {"driver", driver}, {"deletionPolicy", deletion_policy}};
+  if (is_default)
+    body["metadata"]["annotations"]["snapshot.storage.kubernetes.io/is-default-class"] = "true";
+  MustBeOk("AddSnapshotClass",
+           store_.Create(Kind::kSnapshotClass, std::move(body), "admin").status());
 }
 
-void Simulator::AddClaim(const std::string& ns, const std::string& name, const std::map<std::string, std::string>& labels,
+void Simulator::AddClaim(const std::string& ns, const std::string& name,
+                         const std::map<std::string, std::string>& labels,
                          const std::string& storage_class) {
   const json body = {{"metadata", {{"namespace", ns}, {"name", name}, {"labels", labels}}},
-                     {"spec", {{"accessModes", {"ReadWriteOnce"}}, {"storageClassName", storage_class}, {"resources", {{"requests", {{"storage", "1Gi"}}}}}}}};
+                     {"spec",
+                      {{"accessModes", {"ReadWriteOnce"}},
+                       {"storageClassName", storage_class},
+                       {"resources", {{"requests", {{"storage", "1Gi"}}}}}}}};
   MustBeOk("AddClaim", store_.Create(Kind::kClaim, body, "admin").status());
 }
 

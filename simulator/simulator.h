@@ -24,12 +24,14 @@ namespace snapkeeper {
 
 struct SimulatorOptions {
   StoreOptions store;
-  // StorageClass to the CSI driver that provisions for it. PVCs of other classes stay Pending; other drivers do not run.
+  // StorageClass to the CSI driver that provisions for it. PVCs of other classes stay Pending;
+  // other drivers do not run.
   std::map<std::string, std::string> storage_classes = {{"sim", std::string(kSimDriver)}};
 };
 
-// An in-memory Kubernetes API with volumes, a snapshot controller and faults. Everything happens on `loop`, whose clock is the
-// server's clock; that loop must be turned for anything but zero-delay requests to go on. The namespaces default and kube-system exist.
+// An in-memory Kubernetes API with volumes, a snapshot controller and faults. Everything happens on
+// `loop`, whose clock is the server's clock; that loop must be turned for anything but zero-delay
+// requests to go on. The namespaces default and kube-system exist.
 //
 //   SimWaiter clock; EventLoop loop(clock); Rng rng(seed);
 //   Simulator simulator(loop, rng);
@@ -43,10 +45,11 @@ class Simulator {
   Simulator(const Simulator&) = delete;
   Simulator& operator=(const Simulator&) = delete;
 
-  // The API as one process sees it. Callbacks are posted to `client_loop`, whose clock is that process's clock; both loops are turned by
-  // the same thread. Destroy the handle before its loop, in any order with the simulator. Destroying it drops
-  // every reply and watch; requests on their way still arrive, as they do when a process dies. While a loop is not turned, its process
-  // is frozen: replies and events pile up.
+  // The API as one process sees it. Callbacks are posted to `client_loop`, whose clock is that
+  // process's clock; both loops are turned by the same thread. Destroy the handle before its loop,
+  // in any order with the simulator. Destroying it drops every reply and watch; requests on their
+  // way still arrive, as they do when a process dies. While a loop is not turned, its process is
+  // frozen: replies and events pile up.
   std::unique_ptr<KubeApi> Connect(EventLoop& client_loop, std::string user);
 
   // For every in-process client; null: none. Must outlive its use.
@@ -54,7 +57,8 @@ class Simulator {
   // Breaks the in-process watches of `user` ("": of everyone).
   void BreakWatches(std::string_view user, WatchBreak how);
 
-  // The API machinery, for setup and oracles: acts at once. See store.h for OnWrite, Find, Create, Patch, Delete, ExpireHistory.
+  // The API machinery, for setup and oracles: acts at once. See store.h for OnWrite, Find, Create,
+  // Patch, Delete, ExpireHistory.
   Store& store() { return store_; }
   const SimulatorOptions& options() const { return options_; }
   Volumes& volumes() { return volumes_; }
@@ -64,7 +68,8 @@ class Simulator {
   void AddSnapshotClass(const std::string& name, std::string_view driver, bool is_default,
                         std::string_view deletion_policy = "Delete");
   void AddClaim(const std::string& ns, const std::string& name,
-                const std::map<std::string, std::string>& labels, const std::string& storage_class = "sim");
+                const std::map<std::string, std::string>& labels,
+                const std::string& storage_class = "sim");
 
  private:
   class Client;
@@ -75,7 +80,8 @@ class Simulator {
   // At once where there is no delay.
   void Later(absl::Duration delay, EventLoop::Task task);
 
-  void StartStream(const std::shared_ptr<Stream>& stream, const ListQuery& query, const std::string& resource_version);
+  void StartStream(const std::shared_ptr<Stream>& stream, const ListQuery& query,
+                   const std::string& resource_version);
   void Deliver(const std::shared_ptr<Stream>& stream, WatchEvent event);
   void Arrive(const std::shared_ptr<Stream>& stream, WatchEvent event, absl::Duration delay);
   void StopStream(Stream& stream);

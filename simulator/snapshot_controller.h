@@ -22,17 +22,22 @@
 
 namespace snapkeeper {
 
-// snapshot-controller and csi-snapshotter with the driver behind them, as far as the API tells them apart (external-snapshotter v8.7
-// pkg/common-controller, pkg/sidecar-controller; messages word for word). A year of simulation makes hundreds of thousands of snapshots,
-// so the number of writes is less than theirs:
-//  - the finalizer pvc-as-source-protection is put on a PVC only when it is deleted while a snapshot of it is unready;
-//  - what happens at one moment is one write: finalizers and binding, cut and ready, a delete that takes no time;
+// snapshot-controller and csi-snapshotter with the driver behind them, as far as the API tells them
+// apart (external-snapshotter v8.7 pkg/common-controller, pkg/sidecar-controller; messages word for
+// word). A year of simulation makes hundreds of thousands of snapshots, so the number of writes is
+// less than theirs:
+//  - the finalizer pvc-as-source-protection is put on a PVC only when it is deleted while a
+//  snapshot of it is unready;
+//  - what happens at one moment is one write: finalizers and binding, cut and ready, a delete that
+//  takes no time;
 //  - no Events, no annotation being-created.
-// Nothing is terminal: what fails is tried again after 1 s, doubling to 5 min. Level-triggered: Sync looks at the objects, does the next
-// step and arms a timer for the one after. Loop thread only.
+// Nothing is terminal: what fails is tried again after 1 s, doubling to 5 min. Level-triggered:
+// Sync looks at the objects, does the next step and arms a timer for the one after. Loop thread
+// only.
 class SnapshotController {
  public:
-  SnapshotController(EventLoop& loop, Rng& rng, Store& store, Storage& storage, const ClaimBinder& binder);
+  SnapshotController(EventLoop& loop, Rng& rng, Store& store, Storage& storage,
+                     const ClaimBinder& binder);
 
   void SetDefaultBehaviour(ClassBehaviour behaviour);
   void SetBehaviour(const std::string& snapshot_class, ClassBehaviour behaviour);
@@ -69,18 +74,22 @@ class SnapshotController {
 
   void Sync(const Key& key);
   bool Due(const Key& key, const Work& work, absl::Duration when);
-  absl::Duration Stretched(absl::Duration time, const ClassBehaviour& behaviour, const Work& work) const;
+  absl::Duration Stretched(absl::Duration time, const ClassBehaviour& behaviour,
+                           const Work& work) const;
   void Fail(const Key& key, Work& work, const std::string& message, bool unready);
 
   bool Bind(const Key& key, Work& work);
   void BindExisting(const Key& key, Work& work);
   absl::StatusOr<std::string> DefaultClass(const Snapshot& snapshot) const;
-  absl::StatusOr<std::shared_ptr<const Volume>> SourceOf(const Snapshot& snapshot, Work& work) const;
-  std::string CreateContent(const Snapshot& snapshot, const SnapshotClass& snapshot_class, const Volume& volume);
+  absl::StatusOr<std::shared_ptr<const Volume>> SourceOf(const Snapshot& snapshot,
+                                                         Work& work) const;
+  std::string CreateContent(const Snapshot& snapshot, const SnapshotClass& snapshot_class,
+                            const Volume& volume);
 
   void Drive(const Key& key, Work& work);
   void FailCreate(const Key& key, Work& work, const Content& content, const std::string& error);
-  void WriteStatus(const Snapshot& snapshot, const std::string& handle, bool ready, const std::string& error);
+  void WriteStatus(const Snapshot& snapshot, const std::string& handle, bool ready,
+                   const std::string& error);
 
   void Delete(const Key& key, Work& work, const Snapshot& snapshot);
   void LetGo(const Key& key);

@@ -14,7 +14,8 @@ namespace snapkeeper {
 
 inline constexpr std::string_view kSimDriver = "sim.snapkeeper.io";
 
-// What the simulated CSI drivers hold. The content of a volume is a number that each write raises by one.
+// What the simulated CSI drivers hold. The content of a volume is a number that each write raises
+// by one.
 struct Storage {
   struct Disk {
     int64_t data = 1, bytes = 0;
@@ -24,9 +25,9 @@ struct Storage {
     int64_t data = 0, bytes = 0;
     absl::Time at;
   };
-  std::set<std::string> drivers;            // those that run
-  std::map<std::string, Disk> volumes;      // by volume handle
-  std::map<std::string, Cut> snapshots;     // by snapshot handle
+  std::set<std::string> drivers;         // those that run
+  std::map<std::string, Disk> volumes;   // by volume handle
+  std::map<std::string, Cut> snapshots;  // by snapshot handle
 };
 
 // A resource.Quantity ("10Gi", "1.5G", "1e9", "500m") in bytes, rounded up; nullopt if it is none.

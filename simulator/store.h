@@ -28,11 +28,13 @@
 namespace snapkeeper {
 
 struct StoreOptions {
-  size_t history = 1000;  // events kept of each kind for watches to start from; older starts are 410
+  size_t history =
+      1000;  // events kept of each kind for watches to start from; older starts are 410
   absl::Duration bookmark_every = absl::Minutes(1);  // InfiniteDuration(): no bookmarks
   // JSON text with every version: needed to serve over HTTP, too dear for a year of simulation.
   bool keep_text = false;
-  // Acts as deploy/admission does: refuses a VolumeSnapshot of a claim whose snapkeeper.io/post-before has passed.
+  // Acts as deploy/admission does: refuses a VolumeSnapshot of a claim whose
+  // snapkeeper.io/post-before has passed.
   bool post_before_admission = true;
   std::string default_storage_class = "sim";  // for PVCs that name none; "": they stay without
 };
@@ -58,12 +60,14 @@ struct StoreWrite {
 // What a watcher is told.
 struct StoreEvent {
   WatchEvent::Type type;
-  VersionPtr version;  // null for bookmarks; for kDeleted the last state that the watcher's selector matched
+  VersionPtr version;  // null for bookmarks; for kDeleted the last state that the watcher's
+                       // selector matched
   int64_t rv;
 };
 
-// The API machinery of the simulator: objects, versions, watches. Errors are those that a client gets (common/kube/api.h) and carry the
-// Kubernetes Status that an HTTP client is sent (StatusBodyOf). Acts at once. Loop thread only.
+// The API machinery of the simulator: objects, versions, watches. Errors are those that a client
+// gets (common/kube/api.h) and carry the Kubernetes Status that an HTTP client is sent
+// (StatusBodyOf). Acts at once. Loop thread only.
 class Store {
  public:
   Store(EventLoop& loop, Rng& rng, StoreOptions options);
@@ -98,30 +102,38 @@ class Store {
     std::string next;  // the continue token; "": this is the last page
     size_t remaining = 0;
   };
-  // `limit` 0: all. Pages that `token` goes on with show the same moment as the first; they are 410 after
-  // five minutes, and when a hundred newer lists are open.
-  absl::StatusOr<Page> List(Kind kind, const Selector& selector, size_t limit = 0, const std::string& token = "");
+  // `limit` 0: all. Pages that `token` goes on with show the same moment as the first; they are 410
+  // after five minutes, and when a hundred newer lists are open.
+  absl::StatusOr<Page> List(Kind kind, const Selector& selector, size_t limit = 0,
+                            const std::string& token = "");
 
   // `body` names its namespace itself. With `dry_run` everything is checked and nothing is kept.
-  absl::StatusOr<VersionPtr> Create(Kind kind, nlohmann::json body, std::string_view user, bool dry_run = false);
-  // RFC 7396, of the object or of its status subresource. A patch that changes nothing makes no version.
-  absl::StatusOr<VersionPtr> Patch(const ObjectKey& key, nlohmann::json merge_patch, bool status,
-                                   std::string_view user, Verb verb = Verb::kPatch, bool dry_run = false);
-  // PUT.
-  absl::StatusOr<VersionPtr> Replace(const ObjectKey& key, const nlohmann::json& body, bool status, std::string_view user,
-                                     bool dry_run = false);
-  // The object's last state: still there if it has finalizers. Empty preconditions are not checked.
-  absl::StatusOr<VersionPtr> Delete(const ObjectKey& key, const Preconditions& preconditions, std::string_view user,
+  absl::StatusOr<VersionPtr> Create(Kind kind, nlohmann::json body, std::string_view user,
                                     bool dry_run = false);
+  // RFC 7396, of the object or of its status subresource. A patch that changes nothing makes no
+  // version.
+  absl::StatusOr<VersionPtr> Patch(const ObjectKey& key, nlohmann::json merge_patch, bool status,
+                                   std::string_view user, Verb verb = Verb::kPatch,
+                                   bool dry_run = false);
+  // PUT.
+  absl::StatusOr<VersionPtr> Replace(const ObjectKey& key, const nlohmann::json& body, bool status,
+                                     std::string_view user, bool dry_run = false);
+  // The object's last state: still there if it has finalizers. Empty preconditions are not checked.
+  absl::StatusOr<VersionPtr> Delete(const ObjectKey& key, const Preconditions& preconditions,
+                                    std::string_view user, bool dry_run = false);
 
-  // For controllers and setup: changes the object as `edit` does, unchecked; no version if `edit` returns false. The object must exist and
-  // stay readable. An object that is being deleted goes when that removed its last finalizer.
-  void Edit(const ObjectKey& key, std::string_view user, absl::FunctionRef<bool(nlohmann::json&)> edit);
+  // For controllers and setup: changes the object as `edit` does, unchecked; no version if `edit`
+  // returns false. The object must exist and stay readable. An object that is being deleted goes
+  // when that removed its last finalizer.
+  void Edit(const ObjectKey& key, std::string_view user,
+            absl::FunctionRef<bool(nlohmann::json&)> edit);
 
-  // Calls `sink` for every event after `rv`, those of the past from within the call; nullopt: starts with an ADDED for every object
-  // there is. `sink` must not call the store. OutOfRange when the history does not reach back, DeadlineExceeded for the future.
+  // Calls `sink` for every event after `rv`, those of the past from within the call; nullopt:
+  // starts with an ADDED for every object there is. `sink` must not call the store. OutOfRange when
+  // the history does not reach back, DeadlineExceeded for the future.
   using Sink = std::function<void(const StoreEvent&)>;
-  absl::StatusOr<uint64_t> Watch(Kind kind, Selector selector, std::optional<int64_t> rv, Sink sink);
+  absl::StatusOr<uint64_t> Watch(Kind kind, Selector selector, std::optional<int64_t> rv,
+                                 Sink sink);
   void Unwatch(Kind kind, uint64_t id);
   // Forgets the past: every watch that does not start from now is 410, and so are open lists.
   void ExpireHistory();
@@ -155,6 +167,9 @@ class Store {
   using Records = std::map<std::string, Record, std::less<>>;
   struct KindData {
     Records records;
+    // The records (their keys) that have a label, by key=value: prunes list one policy's snapshots
+    // among thousands.
+    std::map<std::string, std::set<std::string>, std::less<>> by_label;
     std::deque<Past> history;
     int64_t forgotten_rv = 0;  // the newest event that is not in `history`
     std::vector<Watcher> watchers;
@@ -173,11 +188,15 @@ class Store {
   absl::Status CheckPostBefore(const ObjectKey& key, const nlohmann::json& object);
   absl::StatusOr<Page> NextPage(size_t limit, const std::string& token);
   // The version that `object` becomes with the next write.
-  absl::StatusOr<VersionPtr> MakeVersion(Kind kind, nlohmann::json& object, const Version* before) const;
-  // An object that has just been changed becomes its next version, or goes where nothing holds it any more. Its last state.
-  absl::StatusOr<VersionPtr> Commit(Kind kind, Records::iterator it, Verb verb, std::string_view user);
+  absl::StatusOr<VersionPtr> MakeVersion(Kind kind, nlohmann::json& object,
+                                         const Version* before) const;
+  // An object that has just been changed becomes its next version, or goes where nothing holds it
+  // any more. Its last state.
+  absl::StatusOr<VersionPtr> Commit(Kind kind, Records::iterator it, Verb verb,
+                                    std::string_view user);
   VersionPtr Remove(Kind kind, Records::iterator it, Verb verb, std::string_view user);
   void Publish(Kind kind, const Past& past, Verb verb, std::string_view user);
+  void Index(KindData& data, const Past& past);
   void SendBookmarks();
   void EmptyNamespaces();
   std::string NewUid();
@@ -190,6 +209,7 @@ class Store {
   int64_t rv_ = 1;
   uint64_t next_id_ = 1;
   std::list<OpenList> open_lists_;
+  std::deque<std::pair<absl::Duration, std::string>> events_;  // when each Event (its key) is to go
   std::vector<std::function<void(const StoreWrite&)>> observers_;
   std::function<std::vector<std::string>(Kind, const Version&)> finalizers_on_delete_;
   std::set<std::string> terminating_;  // namespaces

@@ -18,7 +18,8 @@ using nlohmann::json;
 constexpr size_t kMaxAnnotationBytes = 256 << 10;
 constexpr size_t kMaxNote = 1024;
 constexpr char kSubdomainRule[] =
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
+    "'.', and must start and end with an "
     "alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
@@ -28,7 +29,8 @@ bool IsAlnum(char c) { return IsLowerAlnum(c) || (c >= 'A' && c <= 'Z'); }
 // (([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]), at most 63.
 bool IsQualifiedPart(std::string_view text) {
   return !text.empty() && text.size() <= 63 && IsAlnum(text.front()) && IsAlnum(text.back()) &&
-         std::all_of(text.begin(), text.end(), [](char c) { return IsAlnum(c) || c == '-' || c == '_' || c == '.'; });
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return IsAlnum(c) || c == '-' || c == '_' || c == '.'; });
 }
 
 bool IsQualifiedName(std::string_view key) {
@@ -58,19 +60,25 @@ class Checker {
   Checker(const ObjectKey& key, const json& object) : key_(key), object_(object) {}
 
   void Invalid(std::string field, const json& value, std::string_view why) {
-    found_.causes.push_back({"FieldValueInvalid", fmt::format("Invalid value: {}: {}", value.dump(), why), std::move(field)});
+    found_.causes.push_back({"FieldValueInvalid",
+                             fmt::format("Invalid value: {}: {}", value.dump(), why),
+                             std::move(field)});
   }
   void Required(std::string field, std::string_view why = "") {
-    found_.causes.push_back({"FieldValueRequired", fmt::format("Required value{}{}", why.empty() ? "" : ": ", why), std::move(field)});
+    found_.causes.push_back({"FieldValueRequired",
+                             fmt::format("Required value{}{}", why.empty() ? "" : ": ", why),
+                             std::move(field)});
   }
   void Forbidden(std::string field, std::string_view why) {
-    found_.causes.push_back({"FieldValueForbidden", fmt::format("Forbidden: {}", why), std::move(field)});
+    found_.causes.push_back(
+        {"FieldValueForbidden", fmt::format("Forbidden: {}", why), std::move(field)});
   }
 
   void CheckName() {
     if (key_.name.empty()) {
       Required("metadata.name", "name or generateName is required");
-    } else if (key_.kind == Kind::kNamespace ? !IsDnsLabel(key_.name) : !IsDnsSubdomain(key_.name)) {
+    } else if (key_.kind == Kind::kNamespace ? !IsDnsLabel(key_.name)
+                                             : !IsDnsSubdomain(key_.name)) {
       Invalid("metadata.name", key_.name, kSubdomainRule);
     }
   }
@@ -79,12 +87,15 @@ class Checker {
     const json* labels = At(object_, {"metadata", "labels"});
     if (labels == nullptr) return;
     for (const auto& [label, value] : labels->items()) {
-      if (!IsQualifiedName(label)) Invalid("metadata.labels", label, "name part must consist of alphanumeric characters, '-', '_' or '.', at most 63");
+      if (!IsQualifiedName(label))
+        Invalid("metadata.labels", label,
+                "name part must consist of alphanumeric characters, '-', '_' or '.', at most 63");
       const auto& text = value.get_ref<const std::string&>();
       if (!text.empty() && !IsQualifiedPart(text)) {
         Invalid("metadata.labels", value,
                 text.size() > 63 ? "must be no more than 63 bytes"
-                                 : "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'");
+                                 : "a valid label must be an empty string or consist of "
+                                   "alphanumeric characters, '-', '_' or '.'");
       }
     }
   }
@@ -95,10 +106,15 @@ class Checker {
     size_t bytes = 0;
     for (const auto& [name, value] : annotations->items()) {
       bytes += name.size() + value.get_ref<const std::string&>().size();
-      if (!IsQualifiedName(name)) Invalid("metadata.annotations", name, "name part must consist of alphanumeric characters, '-', '_' or '.', at most 63");
+      if (!IsQualifiedName(name))
+        Invalid("metadata.annotations", name,
+                "name part must consist of alphanumeric characters, '-', '_' or '.', at most 63");
     }
     if (bytes > kMaxAnnotationBytes) {
-      found_.causes.push_back({"FieldValueTooLong", fmt::format("Too long: may not be more than {} bytes", kMaxAnnotationBytes), "metadata.annotations"});
+      found_.causes.push_back(
+          {"FieldValueTooLong",
+           fmt::format("Too long: may not be more than {} bytes", kMaxAnnotationBytes),
+           "metadata.annotations"});
     }
   }
 
@@ -107,17 +123,21 @@ class Checker {
     const json* source = At(object_, {"spec", field});
     if (source == nullptr) return;  // required, says the schema
     if (source->contains(a) == source->contains(b)) {
-      Invalid(fmt::format("spec.{}", field), "object", fmt::format("exactly one of {} and {} must be set", a, b));
+      Invalid(fmt::format("spec.{}", field), "object",
+              fmt::format("exactly one of {} and {} must be set", a, b));
     }
   }
 
   void CheckClaim() {
     const json* modes = At(object_, {"spec", "accessModes"});
-    if (modes == nullptr || modes->empty()) Required("spec.accessModes", "at least 1 access mode is required");
-    if (At(object_, {"spec", "resources", "requests", "storage"}) == nullptr) Required("spec.resources[storage]");
+    if (modes == nullptr || modes->empty())
+      Required("spec.accessModes", "at least 1 access mode is required");
+    if (At(object_, {"spec", "resources", "requests", "storage"}) == nullptr)
+      Required("spec.resources[storage]");
     const json* source = At(object_, {"spec", "dataSource"});
     const json* ref = At(object_, {"spec", "dataSourceRef"});
-    if (source != nullptr && ref != nullptr && *source != *ref) Invalid("spec", "object", "must match dataSourceRef");
+    if (source != nullptr && ref != nullptr && *source != *ref)
+      Invalid("spec", "object", "must match dataSourceRef");
   }
 
   // The CEL rules of deploy/crds/snapkeeper.io_snapshotpolicies.yaml.
@@ -129,12 +149,14 @@ class Checker {
         Invalid(fmt::format("spec.retention.{}", field), text, "must be above zero");
       }
     }
-    if (const std::string zone = TextAt(object_, {"spec", "timeZone"}); absl::EqualsIgnoreCase(zone, "local")) {
+    if (const std::string zone = TextAt(object_, {"spec", "timeZone"});
+        absl::EqualsIgnoreCase(zone, "local")) {
       Invalid("spec.timeZone", zone, "must be an IANA name such as Europe/Berlin, or UTC");
     }
     if (const json* labels = At(object_, {"spec", "selector", "matchLabels"})) {
       for (const auto& [label, value] : labels->items()) {
-        if (!IsQualifiedName(label)) Invalid("spec.selector.matchLabels", label, "each key must be a label key");
+        if (!IsQualifiedName(label))
+          Invalid("spec.selector.matchLabels", label, "each key must be a label key");
       }
     }
     if (const json* expressions = At(object_, {"spec", "selector", "matchExpressions"})) {
@@ -143,18 +165,22 @@ class Checker {
         const std::string op = TextAt(expression, {"operator"});
         const json* values = At(expression, {"values"});
         if ((op == "In" || op == "NotIn") != (values != nullptr && !values->empty())) {
-          Invalid(fmt::format("spec.selector.matchExpressions[{}]", i), "object", "In and NotIn need values; Exists and DoesNotExist take none");
+          Invalid(fmt::format("spec.selector.matchExpressions[{}]", i), "object",
+                  "In and NotIn need values; Exists and DoesNotExist take none");
         }
       }
     }
   }
 
   void CheckEvent() {
-    if (TextAt(object_, {"involvedObject", "namespace"}) != key_.ns && !(TextAt(object_, {"involvedObject", "namespace"}).empty() && key_.ns == "default")) {
-      Invalid("involvedObject.namespace", TextAt(object_, {"involvedObject", "namespace"}), "does not match event.namespace");
+    if (TextAt(object_, {"involvedObject", "namespace"}) != key_.ns &&
+        !(TextAt(object_, {"involvedObject", "namespace"}).empty() && key_.ns == "default")) {
+      Invalid("involvedObject.namespace", TextAt(object_, {"involvedObject", "namespace"}),
+              "does not match event.namespace");
     }
     // The longer limits of events without eventTime are left out: nobody here writes such text.
-    if (TextAt(object_, {"message"}).size() > kMaxNote) Invalid("message", "", fmt::format("can have at most {} characters", kMaxNote));
+    if (TextAt(object_, {"message"}).size() > kMaxNote)
+      Invalid("message", "", fmt::format("can have at most {} characters", kMaxNote));
   }
 
   void CheckKind() {
@@ -163,44 +189,63 @@ class Checker {
         CheckOneOf("source", "persistentVolumeClaimName", "volumeSnapshotContentName");
         const json* name = At(object_, {"spec", "volumeSnapshotClassName"});
         if (name != nullptr && name->is_string() && name->get_ref<const std::string&>().empty()) {
-          Invalid("spec.volumeSnapshotClassName", "", "volumeSnapshotClassName must not be the empty string when set");
+          Invalid("spec.volumeSnapshotClassName", "",
+                  "volumeSnapshotClassName must not be the empty string when set");
         }
         break;
       }
       case Kind::kContent:
         CheckOneOf("source", "volumeHandle", "snapshotHandle");
-        if (TextAt(object_, {"spec", "volumeSnapshotRef", "name"}).empty() || TextAt(object_, {"spec", "volumeSnapshotRef", "namespace"}).empty()) {
-          Invalid("spec.volumeSnapshotRef", "object", "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set");
+        if (TextAt(object_, {"spec", "volumeSnapshotRef", "name"}).empty() ||
+            TextAt(object_, {"spec", "volumeSnapshotRef", "namespace"}).empty()) {
+          Invalid(
+              "spec.volumeSnapshotRef", "object",
+              "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set");
         }
         break;
-      case Kind::kClaim: CheckClaim(); break;
-      case Kind::kPolicy: CheckPolicy(); break;
-      case Kind::kEvent: CheckEvent(); break;
-      default: break;
+      case Kind::kClaim:
+        CheckClaim();
+        break;
+      case Kind::kPolicy:
+        CheckPolicy();
+        break;
+      case Kind::kEvent:
+        CheckEvent();
+        break;
+      default:
+        break;
     }
   }
 
   // `undo` holds the old value of whatever changed.
   void CheckUpdate(const json& undo) {
-    if (const json* old = At(undo, {"spec", "source"}); old != nullptr && (key_.kind == Kind::kSnapshot || key_.kind == Kind::kContent)) {
-      for (const auto& [field, value] : old->items()) Invalid("spec.source." + field, "string", field + " is immutable");
+    if (const json* old = At(undo, {"spec", "source"});
+        old != nullptr && (key_.kind == Kind::kSnapshot || key_.kind == Kind::kContent)) {
+      for (const auto& [field, value] : old->items())
+        Invalid("spec.source." + field, "string", field + " is immutable");
     }
     if (key_.kind == Kind::kClaim) {
       if (const json* spec = At(undo, {"spec"}); spec != nullptr) CheckClaimUpdate(*spec);
     }
     const json* old = At(undo, {"metadata", "finalizers"});
     const json* now = At(object_, {"metadata", "finalizers"});
-    if (old != nullptr && now != nullptr && At(object_, {"metadata", "deletionTimestamp"}) != nullptr) {
+    if (old != nullptr && now != nullptr &&
+        At(object_, {"metadata", "deletionTimestamp"}) != nullptr) {
       for (const json& finalizer : *now) {
-        if (old->is_array() && std::find(old->begin(), old->end(), finalizer) != old->end()) continue;
+        if (old->is_array() && std::find(old->begin(), old->end(), finalizer) != old->end())
+          continue;
         Forbidden("metadata.finalizers",
-                  fmt::format("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", finalizer.dump()));
+                  fmt::format("no new finalizers can be added if the object is being deleted, "
+                              "found new finalizers []string{{{}}}",
+                              finalizer.dump()));
       }
     }
   }
 
   bool ok() const { return found_.causes.empty(); }
-  absl::Status Result() const { return ok() ? absl::OkStatus() : InvalidObject(key_, found_.causes); }
+  absl::Status Result() const {
+    return ok() ? absl::OkStatus() : InvalidObject(key_, found_.causes);
+  }
   Schema::Findings& found() { return found_; }
 
  private:
@@ -208,8 +253,11 @@ class Checker {
     for (const auto& [field, old] : undo_spec.items()) {
       if (field == "volumeAttributesClassName" || field == "resources") continue;
       const bool was_absent = old.is_null();
-      if (was_absent && (field == "volumeName" || field == "storageClassName")) continue;  // may be set once
-      Forbidden("spec", "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims");
+      if (was_absent && (field == "volumeName" || field == "storageClassName"))
+        continue;  // may be set once
+      Forbidden("spec",
+                "spec is immutable after creation except resources.requests and "
+                "volumeAttributesClassName for bound claims");
       return;
     }
   }
@@ -224,29 +272,42 @@ absl::Status CheckMetaTypes(const json& meta) {
   for (const char* field : {"labels", "annotations"}) {
     const json* map = At(meta, {field});
     if (map == nullptr) continue;
-    if (!map->is_object() || !std::all_of(map->begin(), map->end(), [](const json& v) { return v.is_string(); })) {
-      return BadRequest(fmt::format("unable to decode: json: cannot unmarshal {} into Go struct field ObjectMeta.metadata.{} of type map[string]string",
-                                    map->type_name(), field));
+    if (!map->is_object() ||
+        !std::all_of(map->begin(), map->end(), [](const json& v) { return v.is_string(); })) {
+      return BadRequest(
+          fmt::format("unable to decode: json: cannot unmarshal {} into Go struct field "
+                      "ObjectMeta.metadata.{} of type map[string]string",
+                      map->type_name(), field));
     }
   }
   const json* finalizers = At(meta, {"finalizers"});
-  if (finalizers != nullptr && (!finalizers->is_array() || !std::all_of(finalizers->begin(), finalizers->end(), [](const json& v) { return v.is_string(); }))) {
-    return BadRequest("unable to decode: json: cannot unmarshal into Go struct field ObjectMeta.metadata.finalizers of type []string");
+  if (finalizers != nullptr &&
+      (!finalizers->is_array() || !std::all_of(finalizers->begin(), finalizers->end(),
+                                               [](const json& v) { return v.is_string(); }))) {
+    return BadRequest(
+        "unable to decode: json: cannot unmarshal into Go struct field "
+        "ObjectMeta.metadata.finalizers of type []string");
   }
   return absl::OkStatus();
 }
 
-// kubernetes pkg/api/persistentvolumeclaim/util.go with its feature gates at their defaults: sources that it does not know are
-// dropped without a word, the two fields mirror each other.
+// kubernetes pkg/api/persistentvolumeclaim/util.go with its feature gates at their defaults:
+// sources that it does not know are dropped without a word, the two fields mirror each other.
 void NormalizeDataSource(json& spec) {
-  if (const json* ref = At(spec, {"dataSourceRef"}); ref != nullptr && !TextAt(*ref, {"namespace"}).empty()) spec.erase("dataSourceRef");
+  if (const json* ref = At(spec, {"dataSourceRef"});
+      ref != nullptr && !TextAt(*ref, {"namespace"}).empty())
+    spec.erase("dataSourceRef");
   const auto is_known = [](const json& source) {
     const std::string group = TextAt(source, {"apiGroup"}), kind = TextAt(source, {"kind"});
-    return (kind == "PersistentVolumeClaim" && group.empty()) || (kind == "VolumeSnapshot" && group == "snapshot.storage.k8s.io");
+    return (kind == "PersistentVolumeClaim" && group.empty()) ||
+           (kind == "VolumeSnapshot" && group == "snapshot.storage.k8s.io");
   };
   if (spec.contains("dataSource") && !is_known(spec["dataSource"])) spec.erase("dataSource");
-  if (spec.contains("dataSource") && !spec.contains("dataSourceRef")) spec["dataSourceRef"] = spec["dataSource"];
-  else if (!spec.contains("dataSource") && spec.contains("dataSourceRef") && is_known(spec["dataSourceRef"])) spec["dataSource"] = spec["dataSourceRef"];
+  if (spec.contains("dataSource") && !spec.contains("dataSourceRef"))
+    spec["dataSourceRef"] = spec["dataSource"];
+  else if (!spec.contains("dataSource") && spec.contains("dataSourceRef") &&
+           is_known(spec["dataSourceRef"]))
+    spec["dataSource"] = spec["dataSourceRef"];
 }
 
 void SetDefaults(Kind kind, json& object) {
@@ -258,7 +319,9 @@ void SetDefaults(Kind kind, json& object) {
         NormalizeDataSource(object["spec"]);
       }
       break;
-    case Kind::kVolume: object["status"] = {{"phase", "Pending"}}; break;
+    case Kind::kVolume:
+      object["status"] = {{"phase", "Pending"}};
+      break;
     case Kind::kNamespace:
       object["spec"] = {{"finalizers", {"kubernetes"}}};
       object["status"] = {{"phase", "Active"}};
@@ -272,7 +335,8 @@ void SetDefaults(Kind kind, json& object) {
 }  // namespace
 
 bool IsDnsLabel(std::string_view name) {
-  return !name.empty() && name.size() <= 63 && IsLowerAlnum(name.front()) && IsLowerAlnum(name.back()) &&
+  return !name.empty() && name.size() <= 63 && IsLowerAlnum(name.front()) &&
+         IsLowerAlnum(name.back()) &&
          std::all_of(name.begin(), name.end(), [](char c) { return IsLowerAlnum(c) || c == '-'; });
 }
 
@@ -282,7 +346,8 @@ bool IsDnsSubdomain(std::string_view name) {
     const size_t end = std::min(name.find('.', begin), name.size());
     const std::string_view part = name.substr(begin, end - begin);
     if (part.empty() || !IsLowerAlnum(part.front()) || !IsLowerAlnum(part.back()) ||
-        !std::all_of(part.begin(), part.end(), [](char c) { return IsLowerAlnum(c) || c == '-'; })) {
+        !std::all_of(part.begin(), part.end(),
+                     [](char c) { return IsLowerAlnum(c) || c == '-'; })) {
       return false;
     }
     begin = end + 1;
@@ -291,7 +356,8 @@ bool IsDnsSubdomain(std::string_view name) {
 }
 
 bool IsCustomResource(Kind kind) {
-  return kind == Kind::kPolicy || kind == Kind::kSnapshot || kind == Kind::kContent || kind == Kind::kSnapshotClass;
+  return kind == Kind::kPolicy || kind == Kind::kSnapshot || kind == Kind::kContent ||
+         kind == Kind::kSnapshotClass;
 }
 
 bool HasStatusSubresource(Kind kind) {
@@ -319,9 +385,12 @@ absl::Status CompleteChanged(const ObjectKey& key, json& object, const json& und
   }
   // Status writes are most of all writes: only what changed is looked at.
   for (const auto& [field, old] : undo.items()) {
+    if (field == "metadata") continue;
     const Schema* schema = SchemaOf(key.kind).Property(field);
-    if (schema != nullptr && object.contains(field)) schema->Complete(object[field], field, checker.found());
-    else if (field == "spec" && !object.contains(field)) checker.Required("spec");
+    if (schema != nullptr && object.contains(field))
+      schema->Complete(object[field], field, checker.found());
+    else if (field == "spec" && !object.contains(field))
+      checker.Required("spec");
   }
   checker.CheckUpdate(undo);
   if (undo.contains("spec") && checker.ok()) checker.CheckKind();

@@ -37,7 +37,7 @@ EventLoop::~EventLoop() {
   for (;;) {
     std::vector<Task> tasks;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       tasks.swap(posted_);
     }
     if (tasks.empty() && timers_.empty()) return;
@@ -50,7 +50,7 @@ EventLoop::~EventLoop() {
 void EventLoop::Post(Task task) {
   bool first;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     first = posted_.empty();
     posted_.push_back(std::move(task));
   }
@@ -75,7 +75,7 @@ void EventLoop::Run() {
     if (stop_) return;
     bool more;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       more = !posted_.empty();
     }
     waiter_.Wait(more ? absl::ZeroDuration()
@@ -93,7 +93,7 @@ bool EventLoop::Turn() {
   const absl::Duration start = Elapsed();
   std::vector<Task> tasks;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     tasks.swap(posted_);
   }
   for (Task& task : tasks) {

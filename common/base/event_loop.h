@@ -1,15 +1,14 @@
 #ifndef SNAPKEEPER_COMMON_BASE_EVENT_LOOP_H_
 #define SNAPKEEPER_COMMON_BASE_EVENT_LOOP_H_
 
-#include <absl/base/thread_annotations.h>
 #include <absl/functional/any_invocable.h>
-#include <absl/synchronization/mutex.h>
 #include <absl/time/time.h>
 
 #include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -85,8 +84,9 @@ class EventLoop {
   Waiter& waiter_;
 
   // Any thread.
-  absl::Mutex mutex_;
-  std::vector<Task> posted_ ABSL_GUARDED_BY(mutex_);
+  std::mutex
+      mutex_;  // not absl's: TSan does not see the locks of a library that was built without it
+  std::vector<Task> posted_;  // under mutex_
   std::atomic<bool> stop_ = false;
   std::atomic<std::thread::id> thread_;
 

@@ -104,7 +104,7 @@ Signals::Signals(EventLoop& loop, Log& log, absl::AnyInvocable<void()> stop)
 
 Signals::~Signals() {
   ended_ = true;
-  pthread_kill(thread_.native_handle(), SIGTERM);
+  pthread_kill(thread_.native_handle(), SIGINT);  // ends its sigwait
   thread_.join();
 }
 

@@ -1,10 +1,11 @@
 #include "common/http/admin_port.h"
 
-#include <absl/synchronization/notification.h>
 #include <fmt/format.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -95,16 +96,21 @@ class Port : public AdminPort {
   template <typename F, typename T = std::invoke_result_t<F>>
   std::optional<T> AskLoop(F f) {
     struct Answer {
+      std::mutex mutex;
+      std::condition_variable given;
       std::optional<T> value;
-      absl::Notification given;
     };
     const auto answer = std::make_shared<Answer>();
     loop_.Post([alive = std::weak_ptr<bool>(alive_), f = std::move(f), answer] {
       if (!alive.lock()) return;
-      answer->value = f();
-      answer->given.Notify();
+      T value = f();
+      const std::lock_guard lock(answer->mutex);
+      answer->value = std::move(value);
+      answer->given.notify_one();
     });
-    if (!answer->given.WaitForNotificationWithTimeout(kLoopPatience)) return std::nullopt;
+    std::unique_lock lock(answer->mutex);
+    answer->given.wait_for(lock, absl::ToChronoNanoseconds(kLoopPatience),
+                           [&answer] { return answer->value.has_value(); });
     return std::move(answer->value);
   }
 

@@ -1,13 +1,12 @@
 #include "common/http/server.h"
 
 #ifdef __SANITIZE_THREAD__
-// TSan does not understand fences, and g++ refuses them with it. asio's are beside locks of its own.
+// TSan does not understand fences, and g++ refuses them with it. asio's are beside locks of its
+// own.
 #define BOOST_ASIO_DISABLE_FENCED_BLOCK
 #endif
 
-#include <absl/base/thread_annotations.h>
 #include <absl/strings/ascii.h>
-#include <absl/synchronization/mutex.h>
 #include <absl/time/clock.h>
 #include <fmt/format.h>
 
@@ -17,6 +16,7 @@
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -42,17 +42,17 @@ class Gate {
   explicit Gate(asio::io_context& io) : io_(&io) {}
   template <typename F>
   void Post(F f) {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (io_) asio::post(*io_, std::move(f));
   }
   void Close() {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     io_ = nullptr;
   }
 
  private:
-  absl::Mutex mutex_;
-  asio::io_context* io_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  asio::io_context* io_;  // under mutex_; null once closed
 };
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
@@ -133,7 +133,7 @@ class Reply : public Responder {
   }
 
   void SetHeader(std::string_view name, std::string_view value) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     headers_.emplace_back(name, value);
   }
   void Send(int code, std::string_view type, std::string body) override {
@@ -175,7 +175,7 @@ class Reply : public Responder {
     });
   }
   Headers TakeHeaders() {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     return std::exchange(headers_, {});
   }
 
@@ -183,8 +183,8 @@ class Reply : public Responder {
   const std::weak_ptr<Session> session_;
   const std::shared_ptr<std::atomic<bool>> gone_;
   const uint64_t request_;
-  absl::Mutex mutex_;
-  Headers headers_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  Headers headers_;  // under mutex_
 };
 
 void Session::ReadNext() {

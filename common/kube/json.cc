@@ -663,15 +663,59 @@ json StatusPatch(const PolicyStatus& status, std::string_view resource_version) 
             {"conditions", std::move(conditions)}}}};
 }
 
+// absl's own take microseconds, which is a tenth of a simulated year.
 std::string FormatRfc3339(absl::Time time) {
-  return absl::FormatTime("%E4Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
+  const absl::CivilSecond civil = absl::CivilSecond(1970) + absl::ToUnixSeconds(time);
+  if (civil.year() < 0 || civil.year() > 9999) {
+    return absl::FormatTime("%E4Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
+  }
+  std::string text = "0000-00-00T00:00:00Z";
+  const auto put = [&text](size_t end, int64_t number) {
+    for (; number > 0; number /= 10) text[end--] = static_cast<char>('0' + number % 10);
+  };
+  put(3, civil.year());
+  put(6, civil.month());
+  put(9, civil.day());
+  put(12, civil.hour());
+  put(15, civil.minute());
+  put(18, civil.second());
+  return text;
 }
 
 std::string FormatMicroTime(absl::Time time) {
   return absl::FormatTime("%E4Y-%m-%dT%H:%M:%E6SZ", time, absl::UTCTimeZone());
 }
 
+namespace {
+
+// Of the one form that Kubernetes writes, "2006-01-02T15:04:05Z"; nullopt for any other.
+std::optional<absl::Time> ParseUtcSeconds(std::string_view text) {
+  constexpr std::string_view kForm = "0000-00-00T00:00:00Z";
+  if (text.size() != kForm.size()) return std::nullopt;
+  for (size_t i = 0; i < kForm.size(); ++i) {
+    const bool is_digit = text[i] >= '0' && text[i] <= '9';
+    if (kForm[i] == '0' ? !is_digit : text[i] != kForm[i]) return std::nullopt;
+  }
+  const auto number = [text](size_t begin, size_t length) {
+    int value = 0;
+    for (const char c : text.substr(begin, length)) value = value * 10 + (c - '0');
+    return value;
+  };
+  const int month = number(5, 2), day = number(8, 2), hour = number(11, 2), minute = number(14, 2),
+            second = number(17, 2);
+  const absl::CivilSecond civil(number(0, 4), month, day, hour, minute, second);
+  // Civil times carry over: 25:00 is 01:00 of the next day.
+  if (civil.month() != month || civil.day() != day || civil.hour() != hour ||
+      civil.minute() != minute || civil.second() != second) {
+    return std::nullopt;
+  }
+  return absl::FromUnixSeconds(civil - absl::CivilSecond(1970));
+}
+
+}  // namespace
+
 std::optional<absl::Time> ParseTime(std::string_view text) {
+  if (const auto time = ParseUtcSeconds(text)) return time;
   absl::Time time;
   // The parser also takes surrounding spaces, signs and "infinite-future".
   if (text.empty() || text.front() < '0' || text.front() > '9' || text.back() == ' ' ||

@@ -4,7 +4,9 @@
 #include <absl/synchronization/mutex.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <deque>
+#include <iterator>
 #include <random>
 #include <thread>
 #include <utility>
@@ -185,11 +187,12 @@ Call KubeClient::Delete(const ObjectKey& key, const Preconditions& preconditions
                         absl::AnyInvocable<void(absl::Status)> done) {
   if (absl::Status status = CheckKey(key); !status.ok()) return FailLater(status, std::move(done));
   // In the body: query parameters cannot carry preconditions.
-  const json options = {
-      {"apiVersion", "v1"},
-      {"kind", "DeleteOptions"},
-      {"preconditions",
-       {{"uid", preconditions.uid}, {"resourceVersion", preconditions.resource_version}}}};
+  json options = {{"apiVersion", "v1"},
+                  {"kind", "DeleteOptions"},
+                  {"preconditions", {{"uid", preconditions.uid}}}};
+  if (!preconditions.resource_version.empty()) {
+    options["preconditions"]["resourceVersion"] = preconditions.resource_version;
+  }
   return Send("DELETE", PathOf(key), kJson, Dump(options),
               [done = std::move(done)](absl::StatusOr<HttpResponse> response) mutable {
                 done(response.status());
@@ -378,7 +381,11 @@ absl::StatusOr<HttpResponse> KubeClient::OnAnswer(std::string_view method,
   absl::Time date;
   // Of a watch it is the time of its beginning.
   if (sent && absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", header("date"), &date, nullptr)) {
-    server_clock_ = {date - now, date + absl::Seconds(1) - *sent};
+    const ServerClock heard{date - now, date + absl::Seconds(1) - *sent};
+    const ServerClock known = server_clock_.value_or(heard);
+    server_clock_ = {std::max(heard.earliest, known.earliest),
+                     std::min(heard.latest, known.latest)};
+    if (server_clock_->earliest > server_clock_->latest) server_clock_ = heard;  // it was set
   }
   if (const std::string warning = header("warning"); !warning.empty()) {
     log_.Debug("the API server warns", {{"warning", warning}});

@@ -56,8 +56,8 @@ class KubeClient : public KubeApi {
               absl::AnyInvocable<void(absl::Status)> done) override;
   Call Patch(const ObjectKey& key, const nlohmann::json& merge_patch, bool status,
              Done done) override;
-  // Goes on with the monotonic clock from the newest reply, so that a step of our clock shows at
-  // once. As small as that reply's time on the way and whole seconds allow.
+  // Goes on with the monotonic clock from the replies, so that a step of our clock shows at once.
+  // The least difference that explains what they said in whole seconds, some time on the way ago.
   std::optional<absl::Duration> ClockOffset() const override;
 
  private:

@@ -8,8 +8,8 @@
 
 namespace snapkeeper {
 
-// With a clock further off the API server's than this, a process neither fires, posts nor prunes, and is not ready; beyond
-// kWarnClockOffset it warns.
+// With a clock further off the API server's than this, a process neither fires, posts nor prunes,
+// and is not ready; beyond kWarnClockOffset it warns.
 inline constexpr absl::Duration kMaxClockOffset = absl::Seconds(30);
 inline constexpr absl::Duration kWarnClockOffset = absl::Seconds(5);
 

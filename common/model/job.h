@@ -24,15 +24,17 @@ struct CreateSnapshot {
   Identity identity;
   std::string name;    // SnapshotName(identity, target.claim)
   std::string policy;  // "namespace/name", for the annotation
-  std::string run;     // name of the run, for the annotation: namespaces/{ns}/policies/{id}/runs/{instant}
+  std::string
+      run;  // name of the run, for the annotation: namespaces/{ns}/policies/{id}/runs/{instant}
   std::string trigger = "schedule";
   Target target;
-  // The executor must not POST later than this (its own clock, checked just before; the object carries it and the shipped
-  // admission policy enforces it by the server's clock).
+  // The executor must not POST later than this (its own clock, checked just before; the object
+  // carries it and the shipped admission policy enforces it by the server's clock).
   absl::Time post_before;
   // How long after the object's creationTimestamp the attempt ends with NotReadyInTime.
   absl::Duration ready_timeout;
-  // Set once any attempt saw the object: then it is never POSTed again, and an object of another UID is not it.
+  // Set once any attempt saw the object: then it is never POSTed again, and an object of another
+  // UID is not it.
   std::string known_uid;
   bool operator==(const CreateSnapshot&) const = default;
 };
@@ -40,16 +42,16 @@ struct CreateSnapshot {
 // A snapshot the scheduler's plan is about, with what only the scheduler's caches know of it.
 struct PruneMember {
   std::string name, uid;
-  std::string bound_content;     // the content's name that `bound` was judged for; "" if none
-  bool bound = false;            // content bound both ways, and its volume handle is the one preflight saw
-  bool pinned = false;           // dataSource of a Pending PVC
-  bool posted_known = false;     // false: its run is not posted yet: quarantined
+  std::string bound_content;  // the content's name that `bound` was judged for; "" if none
+  bool bound = false;   // content bound both ways, and its volume handle is the one preflight saw
+  bool pinned = false;  // dataSource of a Pending PVC
+  bool posted_known = false;  // false: its run is not posted yet: quarantined
   absl::Time posted = absl::InfinitePast();
   bool operator==(const PruneMember&) const = default;
 };
 
-// Delete from the series of one policy in one namespace. The executor reads the policy and the snapshots afresh, plans again and
-// deletes what both plans name.
+// Delete from the series of one policy in one namespace. The executor reads the policy and the
+// snapshots afresh, plans again and deletes what both plans name.
 struct PruneSnapshots {
   std::string ns, policy_name, policy_uid;
   bool policy_gone = false;  // orphans: the policy must still be gone (404 or another UID)
@@ -61,8 +63,8 @@ struct PruneSnapshots {
   struct Series {
     std::string claim_uid;
     bool claim_exists = true;
-    std::vector<PruneMember> members;       // candidates and the survivors that justify them
-    std::vector<std::string> candidates;    // UIDs that the scheduler's plan prunes
+    std::vector<PruneMember> members;     // candidates and the survivors that justify them
+    std::vector<std::string> candidates;  // UIDs that the scheduler's plan prunes
     bool operator==(const Series&) const = default;
   };
   std::vector<Series> series;
@@ -80,23 +82,25 @@ struct Job {
 enum class Phase { kAccepted, kCreated, kCut, kReady, kDone };
 std::string_view ToString(Phase phase);
 
-// One step of a job as an executor tells it. Phases only go forward; kDone is the last and carries the status.
-// For CreateSnapshot kOk on kDone means: was ready, bound both ways, of the right volume, at `at`.
+// One step of a job as an executor tells it. Phases only go forward; kDone is the last and carries
+// the status. For CreateSnapshot kOk on kDone means: was ready, bound both ways, of the right
+// volume, at `at`.
 struct JobEvent {
   std::string job_id;
   int attempt = 0;
   Phase phase = Phase::kAccepted;
-  std::string snapshot_uid;            // from kCreated on
-  std::optional<absl::Time> created;   // creationTimestamp, from kCreated on
-  std::optional<absl::Time> cut;       // from kCut on
-  std::vector<std::string> deleted;    // UIDs, on kDone of PruneSnapshots
-  absl::Status status;                 // on kDone; with ReasonOf
+  std::string snapshot_uid;           // from kCreated on
+  std::optional<absl::Time> created;  // creationTimestamp, from kCreated on
+  std::optional<absl::Time> cut;      // from kCut on
+  std::vector<std::string> deleted;   // UIDs, on kDone of PruneSnapshots
+  absl::Status status;                // on kDone; with ReasonOf
   bool operator==(const JobEvent&) const = default;
 };
 
 // The messages of one ExecuteJobs stream (design section 8).
 inline constexpr int kProtocolVersion = 1;
-// Both ends of a stream send one this often, and take the other for dead after kDeadBeats without anything.
+// Both ends of a stream send one this often, and take the other for dead after kDeadBeats without
+// anything.
 inline constexpr absl::Duration kHeartbeatEvery = absl::Seconds(5);
 inline constexpr int kDeadBeats = 3;
 
@@ -119,7 +123,8 @@ struct ExecutorHello {
   std::string instance;
   int slots = 0;         // jobs before CREATED
   int parked_limit = 0;  // jobs after it
-  std::vector<std::pair<std::string, int>> open_jobs;  // (job_id, attempt) that survived from an earlier stream: none today
+  std::vector<std::pair<std::string, int>>
+      open_jobs;  // (job_id, attempt) that survived from an earlier stream: none today
   bool operator==(const ExecutorHello&) const = default;
 };
 struct Draining {

@@ -1,6 +1,6 @@
 #include "common/model/names.h"
 
-#include <absl/strings/string_view.h>
+#include <absl/time/civil_time.h>
 #include <fmt/format.h>
 #include <openssl/sha.h>
 
@@ -11,7 +11,6 @@
 namespace snapkeeper {
 namespace {
 
-constexpr char kInstantFormat[] = "%E4Y%m%dT%H%M%SZ";
 constexpr std::string_view kManualInstant = "manual";
 constexpr std::string_view kScheduleTrigger = "schedule";
 constexpr std::string_view kManualTrigger = "manual";
@@ -26,19 +25,31 @@ std::string Lines(const Identity& identity, char separator) {
 }  // namespace
 
 std::string FormatInstant(absl::Time instant) {
-  return absl::FormatTime(kInstantFormat, instant, absl::UTCTimeZone());
+  const absl::CivilSecond t = absl::ToCivilSecond(instant, absl::UTCTimeZone());
+  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}Z", t.year(), t.month(), t.day(), t.hour(),
+                     t.minute(), t.second());
 }
 
 std::optional<absl::Time> ParseInstant(std::string_view text) {
-  absl::Time instant;
-  // The round trip refuses what the parser lets pass: leap seconds, spaces, infinite times.
-  if (text.size() != 16 ||
-      !absl::ParseTime(kInstantFormat, absl::string_view(text.data(), text.size()), &instant,
-                       nullptr) ||
-      FormatInstant(instant) != text) {
+  if (text.size() != 16 || text[8] != 'T' || text[15] != 'Z') return std::nullopt;
+  auto number = [text](size_t at, size_t digits) {
+    int value = 0;
+    for (const char c : text.substr(at, digits)) {
+      if (c < '0' || c > '9') return -1;
+      value = value * 10 + (c - '0');
+    }
+    return value;
+  };
+  const int year = number(0, 4), month = number(4, 2), day = number(6, 2);
+  const int hour = number(9, 2), minute = number(11, 2), second = number(13, 2);
+  if (year < 0) return std::nullopt;
+  // Normalised where a field is out of its range, which is how that is seen.
+  const absl::CivilSecond t(year, month, day, hour, minute, second);
+  if (t.month() != month || t.day() != day || t.hour() != hour || t.minute() != minute ||
+      t.second() != second) {
     return std::nullopt;
   }
-  return instant;
+  return absl::FromCivil(t, absl::UTCTimeZone());
 }
 
 std::string ShortHash(std::string_view text) {

@@ -11,8 +11,9 @@
 
 namespace snapkeeper {
 
-// What we read of Kubernetes' objects, as values: no more than decisions need, because caches hold thousands of them.
-// Field names are those of the API. An absent optional field stays absent: absent is not false and not "".
+// What we read of Kubernetes' objects, as values: no more than decisions need, because caches hold
+// thousands of them. Field names are those of the API. An absent optional field stays absent:
+// absent is not false and not "".
 
 struct ObjectMeta {
   std::string ns;  // "" for cluster-scoped objects
@@ -20,8 +21,9 @@ struct ObjectMeta {
   std::string uid;
   std::string resource_version;  // opaque: compared for equality only
   int64_t generation = 0;
-  absl::Time created = absl::InfinitePast();  // creationTimestamp, whole seconds, set by the API server
-  bool deleting = false;                      // deletionTimestamp is set
+  absl::Time created =
+      absl::InfinitePast();  // creationTimestamp, whole seconds, set by the API server
+  bool deleting = false;     // deletionTimestamp is set
 
   bool operator==(const ObjectMeta&) const = default;
 };
@@ -30,12 +32,14 @@ struct ObjectMeta {
 struct Claim {
   ObjectMeta meta;
   std::map<std::string, std::string> labels;
-  std::string exclude;       // annotation snapkeeper.io/exclude
-  std::string phase;         // Pending, Bound, Lost
-  std::string volume_name;   // spec.volumeName
-  std::string storage_class; // spec.storageClassName
-  std::string data_source_snapshot;  // name of the VolumeSnapshot in this namespace that spec.dataSource(Ref) names, or ""
-  std::string source_json;   // {"labels":…,"spec":…} as put into the snapshot's source-claim annotation
+  std::string exclude;               // annotation snapkeeper.io/exclude
+  std::string phase;                 // Pending, Bound, Lost
+  std::string volume_name;           // spec.volumeName
+  std::string storage_class;         // spec.storageClassName
+  std::string data_source_snapshot;  // name of the VolumeSnapshot in this namespace that
+                                     // spec.dataSource(Ref) names, or ""
+  std::string
+      source_json;  // {"labels":…,"spec":…} as put into the snapshot's source-claim annotation
 
   bool operator==(const Claim&) const = default;
 };
@@ -67,7 +71,7 @@ struct Namespace {
 struct Content {
   ObjectMeta meta;
   std::string driver;
-  std::string volume_handle;                           // spec.source.volumeHandle; "" where pre-provisioned
+  std::string volume_handle;  // spec.source.volumeHandle; "" where pre-provisioned
   std::string snapshot_ns, snapshot_name, snapshot_uid;  // spec.volumeSnapshotRef
 
   bool operator==(const Content&) const = default;
@@ -76,15 +80,16 @@ struct Content {
 // VolumeSnapshot
 struct Snapshot {
   ObjectMeta meta;
-  std::string source_claim;    // spec.source.persistentVolumeClaimName; "" where the source is not a PVC
-  std::string class_name;      // spec.volumeSnapshotClassName
-  std::string bound_content;   // status.boundVolumeSnapshotContentName
+  std::string
+      source_claim;  // spec.source.persistentVolumeClaimName; "" where the source is not a PVC
+  std::string class_name;              // spec.volumeSnapshotClassName
+  std::string bound_content;           // status.boundVolumeSnapshotContentName
   std::optional<absl::Time> cut_time;  // status.creationTime
   bool ready_to_use = false;
-  std::string error;           // status.error.message, "" if none
-  std::string group;           // status.volumeGroupSnapshotName, or an owner of kind VolumeGroupSnapshot
+  std::string error;  // status.error.message, "" if none
+  std::string group;  // status.volumeGroupSnapshotName, or an owner of kind VolumeGroupSnapshot
   // Ours, as found on the object: they prove nothing by themselves (see names.h).
-  bool managed = false;        // label app.kubernetes.io/managed-by: snapkeeper
+  bool managed = false;  // label app.kubernetes.io/managed-by: snapkeeper
   std::string policy_uid, claim_uid, instant, trigger;  // labels snapkeeper.io/…
   std::string identity, policy, claim, volume_handle;   // annotations snapkeeper.io/…
   std::string hold, hold_until;  // label (or annotation) snapkeeper.io/hold, hold-until
@@ -95,8 +100,8 @@ struct Snapshot {
 // coordination.k8s.io Lease
 struct Lease {
   ObjectMeta meta;
-  std::string holder;         // spec.holderIdentity
-  int32_t transitions = 0;    // spec.leaseTransitions
+  std::string holder;       // spec.holderIdentity
+  int32_t transitions = 0;  // spec.leaseTransitions
 
   bool operator==(const Lease&) const = default;
 };

@@ -79,8 +79,8 @@ class Service : public executor::v1::ExecutorService::CallbackService {
   // The rest on the loop.
   void Begin(const std::shared_ptr<Stream>& stream) {
     sessions_[stream.get()] =
-        open_([stream](ToScheduler message) { stream->Send(ToProto(message)); },
-              [stream](absl::Status status) { stream->Close(status); });
+        open_([stream](const ToScheduler& message) { stream->Send(ToProto(message)); },
+              [stream](const absl::Status& status) { stream->Close(status); });
     stream->Read();
   }
   void Deliver(Stream& stream, ToExecutor message) {

@@ -16,9 +16,7 @@
 namespace snapkeeper {
 namespace {
 
-using testing::AllOf;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 TEST(PlaintextTest, IsForLoopbackAlone) {
   struct Case {

@@ -50,12 +50,14 @@ class ScriptedExecutor : public ExecutorClient {
   }
   void Tell(const std::string& name, Phase phase, absl::Status status = absl::OkStatus()) {
     const Job job = JobOf(name);
-    JobEvent event{.job_id = job.job_id, .attempt = job.attempt, .phase = phase, .status = std::move(status)};
+    JobEvent event{
+        .job_id = job.job_id, .attempt = job.attempt, .phase = phase, .status = std::move(status)};
     if (phase != Phase::kDone && phase != Phase::kAccepted) {
       event.snapshot_uid = "uid-" + name;
       event.created = loop_.Now();
     }
-    if (phase == Phase::kDone) std::erase_if(jobs_, [&job](const Job& j) { return j.job_id == job.job_id; });
+    if (phase == Phase::kDone)
+      std::erase_if(jobs_, [&job](const Job& j) { return j.job_id == job.job_id; });
     message_(event);
   }
   void Say(JobEvent event) { message_(std::move(event)); }
@@ -73,7 +75,9 @@ class ScriptedExecutor : public ExecutorClient {
     explicit Stream(ScriptedExecutor& executor) : executor_(executor) {}
     void Send(ToExecutor message) override {
       if (std::holds_alternative<SchedulerHello>(message)) {
-        executor_.loop_.Post([&e = executor_] { e.message_(ExecutorHello{.instance = "x", .slots = e.slots_, .parked_limit = 100}); });
+        executor_.loop_.Post([&e = executor_] {
+          e.message_(ExecutorHello{.instance = "x", .slots = e.slots_, .parked_limit = 100});
+        });
       } else if (const auto* job = std::get_if<Job>(&message)) {
         executor_.jobs_.push_back(*job);
       } else if (const auto* cancel = std::get_if<CancelJob>(&message)) {
@@ -113,24 +117,31 @@ class DispatcherTest : public ::testing::Test {
     pool_.Start({.epoch = 7, .id = "test"},
                 {.capacity = [this] { dispatcher_.OnCapacity(); },
                  .event = [this](const JobEvent& event) { dispatcher_.OnEvent(event); },
-                 .lost = [this](const std::string& job, const absl::Status& why) { dispatcher_.OnLost(job, why); },
+                 .lost = [this](const std::string& job,
+                                const absl::Status& why) { dispatcher_.OnLost(job, why); },
                  .deposed = [](std::string) {}});
     Run(absl::ZeroDuration());
   }
 
   void Run(absl::Duration time) { RunFor(clock_, {&loop_}, time); }
 
-  std::string Submit(const std::string& name, const std::string& claim, const std::string& driver = "wide",
-                     absl::Duration deadline = absl::Minutes(5), int order = 0) {
+  std::string Submit(const std::string& name, const std::string& claim,
+                     const std::string& driver = "wide", absl::Duration deadline = absl::Minutes(5),
+                     int order = 0) {
     Dispatcher::Create create;
-    create.work = {.identity = {"policy", "20261122T150000Z", claim},
-                   .name = name,
-                   .target = {.ns = "default", .claim = claim, .claim_uid = claim, .driver = driver},
-                   .ready_timeout = absl::Minutes(10)};
+    create.work = {
+        .identity = {"policy", "20261122T150000Z", claim},
+        .name = name,
+        .target = {.ns = "default", .claim = claim, .claim_uid = claim, .driver = driver},
+        .ready_timeout = absl::Minutes(10)};
     create.start_deadline = loop_.Now() + deadline;
     create.order = absl::UnixEpoch() + absl::Seconds(order);
-    create.progress = [this, name](const JobEvent& event) { progress_[name].push_back(event.phase); };
-    create.done = [this, name](const absl::Status& status) { done_.insert_or_assign(name, status); };
+    create.progress = [this, name](const JobEvent& event) {
+      progress_[name].push_back(event.phase);
+    };
+    create.done = [this, name](const absl::Status& status) {
+      done_.insert_or_assign(name, status);
+    };
     return dispatcher_.Submit(std::move(create));
   }
   absl::Status Retryable() { return absl::UnavailableError("the API server is away"); }
@@ -178,13 +189,15 @@ TEST_F(DispatcherTest, TheSecondSnapshotOfAVolumeWaitsForTheCutOfTheFirst) {
 TEST_F(DispatcherTest, AFailedJobFreesItsLane) {
   Submit("first", "claim-a");
   Submit("second", "claim-a");
-  executor_.Tell("first", Phase::kDone, WithReason(absl::PermissionDeniedError("no"), Reason::kForbidden));
+  executor_.Tell("first", Phase::kDone,
+                 WithReason(absl::PermissionDeniedError("no"), Reason::kForbidden));
   EXPECT_THAT(done_.at("first"), StatusIs(absl::StatusCode::kPermissionDenied));
   EXPECT_THAT(executor_.Names(), ElementsAre("second"));
 }
 
 TEST_F(DispatcherTest, ADriverHasNoMoreThanItsCapBetweenPostAndCut) {
-  for (int i = 0; i < 4; ++i) Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
+  for (int i = 0; i < 4; ++i)
+    Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
   Submit("w", "claim-w");
   EXPECT_THAT(executor_.Names(), ElementsAre("n0", "n1", "w"));
   executor_.Tell("n0", Phase::kCreated);
@@ -212,7 +225,8 @@ TEST_F(DispatcherTest, ARetryableFailureIsTriedAgainWithBackoff) {
 
 TEST_F(DispatcherTest, RetryAfterIsALowerBound) {
   Submit("a", "claim-a");
-  executor_.Tell("a", Phase::kDone, WithRetryAfter(absl::ResourceExhaustedError("slow down"), absl::Seconds(20)));
+  executor_.Tell("a", Phase::kDone,
+                 WithRetryAfter(absl::ResourceExhaustedError("slow down"), absl::Seconds(20)));
   Run(absl::Seconds(19));
   EXPECT_THAT(executor_.Names(), IsEmpty());
   Run(absl::Seconds(4));
@@ -225,7 +239,8 @@ TEST_F(DispatcherTest, AtTheStartingDeadlineTheLastCauseIsTold) {
     if (!executor_.Names().empty()) executor_.Tell("a", Phase::kDone, Retryable());
     Run(absl::Seconds(1));
   }
-  EXPECT_THAT(done_.at("a"), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("the API server is away")));
+  EXPECT_THAT(done_.at("a"),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("the API server is away")));
   EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kDeadlineExceeded);
 }
 
@@ -233,14 +248,17 @@ TEST_F(DispatcherTest, WithoutAnExecutorTheJobEndsAtItsStartingDeadline) {
   executor_.Die();
   Submit("a", "claim-a", "wide", absl::Milliseconds(50));
   Run(absl::Milliseconds(60));
-  EXPECT_THAT(done_.at("a"), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no executor is connected")));
+  EXPECT_THAT(done_.at("a"),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no executor is connected")));
 }
 
 TEST_F(DispatcherTest, PostBeforeIsTheStartingDeadlineOrAMinute) {
   Submit("soon", "claim-a", "wide", absl::Seconds(10));
   Submit("later", "claim-b", "wide", absl::Hours(1));
-  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("soon").work).post_before, loop_.Now() + absl::Seconds(10));
-  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("later").work).post_before, loop_.Now() + absl::Seconds(60));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("soon").work).post_before,
+            loop_.Now() + absl::Seconds(10));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("later").work).post_before,
+            loop_.Now() + absl::Seconds(60));
 }
 
 TEST_F(DispatcherTest, ALostJobGoesOutAgainAndKnowsWhatExists) {
@@ -269,7 +287,8 @@ TEST_F(DispatcherTest, AfterTheDeadlineASnapshotThatTurnsUpIsTakenOver) {
 TEST_F(DispatcherTest, NotReadyInTimeIsFinalAlthoughItsCodeIsRetryable) {
   Submit("a", "claim-a");
   executor_.Tell("a", Phase::kCreated);
-  executor_.Tell("a", Phase::kDone, WithReason(absl::DeadlineExceededError("disk on fire"), Reason::kNotReadyInTime));
+  executor_.Tell("a", Phase::kDone,
+                 WithReason(absl::DeadlineExceededError("disk on fire"), Reason::kNotReadyInTime));
   EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kNotReadyInTime);
 }
 

@@ -11,7 +11,8 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(ProfilesTest, AFileOverridesTheDefaultsPerDriver) {
-  const auto profiles = DriverProfiles::Parse("drivers: {default: {maxCreating: 5}, a.example: {maxCreating: 1000, readyTimeout: 1h30m}}");
+  const auto profiles = DriverProfiles::Parse(
+      "drivers: {default: {maxCreating: 5}, a.example: {maxCreating: 1000, readyTimeout: 1h30m}}");
   ASSERT_TRUE(profiles.ok()) << profiles.status();
   EXPECT_EQ(profiles->Of("a.example").max_creating, 1000);
   EXPECT_EQ(profiles->Of("a.example").ready_timeout, absl::Minutes(90));
@@ -44,7 +45,9 @@ TEST(ProfilesTest, WhatIsWrongIsRefusedByName) {
       {"drivers: {x: {", "driver profiles: "},
   };
   for (const auto& c : cases) {
-    EXPECT_THAT(DriverProfiles::Parse(c.yaml).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(c.message))) << c.yaml;
+    EXPECT_THAT(DriverProfiles::Parse(c.yaml).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(c.message)))
+        << c.yaml;
   }
 }
 

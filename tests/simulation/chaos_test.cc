@@ -1,4 +1,5 @@
-// Random kills, freezes, delays, duplicates, lost replies, broken watches, clock steps and second schedulers, replayed by seed:
+// Random kills, freezes, delays, duplicates, lost replies, broken watches, clock steps and second
+// schedulers, replayed by seed:
 //   SNAPKEEPER_SIMULATION_SEED=17 build/bin/simulation_test --gtest_filter=ChaosTest.*
 #include <absl/time/time.h>
 #include <fmt/format.h>
@@ -29,15 +30,18 @@ class RandomFaults : public FaultPlan {
   RandomFaults(Rng& rng, const bool& active) : rng_(rng), active_(active) {}
 
   Fault OnRequest(std::string_view, Verb verb, const ObjectKey&) override {
-    Fault fault{.request_delay = absl::Microseconds(Below(3000)), .reply_delay = absl::Microseconds(Below(3000))};
+    Fault fault{.request_delay = absl::Microseconds(Below(3000)),
+                .reply_delay = absl::Microseconds(Below(3000))};
     if (!active_) return fault;
     switch (Below(40)) {
       case 0:
         return Fault::Fail(absl::UnavailableError("connection refused"));
       case 1:
-        return Fault::Fail(WithRetryAfter(absl::ResourceExhaustedError("too many requests"), absl::Seconds(1)));
+        return Fault::Fail(
+            WithRetryAfter(absl::ResourceExhaustedError("too many requests"), absl::Seconds(1)));
       case 2:
-        return verb == Verb::kWatch ? Fault::Fail(absl::OutOfRangeError("too old resource version")) : Fault::LoseReply(absl::Seconds(Below(30)));
+        return verb == Verb::kWatch ? Fault::Fail(absl::OutOfRangeError("too old resource version"))
+                                    : Fault::LoseReply(absl::Seconds(Below(30)));
       case 3:
         return verb == Verb::kWatch ? fault : Fault::Hang(absl::Seconds(Below(30)));
       case 4:
@@ -52,7 +56,8 @@ class RandomFaults : public FaultPlan {
   }
   EventFault OnEvent(std::string_view, Kind) override {
     if (!active_) return {};
-    return {.delay = Below(20) == 0 ? absl::Milliseconds(Below(5000)) : absl::ZeroDuration(), .copies = Below(20) == 0 ? 2 : 1};
+    return {.delay = Below(20) == 0 ? absl::Milliseconds(Below(5000)) : absl::ZeroDuration(),
+            .copies = Below(20) == 0 ? 2 : 1};
   }
 
  private:
@@ -64,16 +69,29 @@ class RandomFaults : public FaultPlan {
 class Chaos {
  public:
   explicit Chaos(uint64_t seed)
-      : rng_(seed), world_({.seed = rng_(), .quarantine = absl::Minutes(2), .ready_after = absl::Seconds(1 + Below(20))}), faults_(rng_, active_) {
+      : rng_(seed),
+        world_({.seed = rng_(),
+                .quarantine = absl::Minutes(2),
+                .ready_after = absl::Seconds(1 + Below(20))}),
+        faults_(rng_, active_) {
     world_.simulator().SetFaultPlan(&faults_);
-    for (int i = 0; i < kClaims; ++i) world_.simulator().AddClaim("default", fmt::format("data-{}", i), {{"app", "db"}});
-    world_.SetNetwork({.delay = [this] { return Below(10) == 0 ? absl::Milliseconds(Below(3000)) : absl::Microseconds(Below(500)); },
+    for (int i = 0; i < kClaims; ++i)
+      world_.simulator().AddClaim("default", fmt::format("data-{}", i), {{"app", "db"}});
+    world_.SetNetwork({.delay =
+                           [this] {
+                             return Below(10) == 0 ? absl::Milliseconds(Below(3000))
+                                                   : absl::Microseconds(Below(500));
+                           },
                        .duplicate_job = [this] { return Below(10) == 0; }});
     world_.StartExecutor("executor-0");
     world_.StartExecutor("executor-1");
     world_.RunFor(absl::Seconds(2));
-    world_.AddPolicy("fast", {{"schedule", "@every 30s"}, {"startingDeadlineSeconds", 300}, {"readyTimeoutSeconds", 120}, {"retention", {{"keepLast", 3}}}});
-    world_.AddPolicy("slow", {{"schedule", "@every 120s"}, {"retention", {{"keepLast", 2}, {"maxAge", "10m"}}}});
+    world_.AddPolicy("fast", {{"schedule", "@every 30s"},
+                              {"startingDeadlineSeconds", 300},
+                              {"readyTimeoutSeconds", 120},
+                              {"retention", {{"keepLast", 3}}}});
+    world_.AddPolicy(
+        "slow", {{"schedule", "@every 120s"}, {"retention", {{"keepLast", 2}, {"maxAge", "10m"}}}});
     created_ = world_.Now();
     StartScheduler();
   }
@@ -90,8 +108,10 @@ class Chaos {
       if (world_.Running(name)) world_.Freeze(name, false);
     }
     frozen_.clear();
+    for (const std::string& name : schedulers_) world_.SetClockOffset(name, absl::ZeroDuration());
     for (const char* name : {"executor-0", "executor-1"}) {
       if (!world_.Running(name)) world_.StartExecutor(name);
+      world_.SetClockOffset(name, absl::ZeroDuration());
     }
     Reap();
     if (schedulers_.empty()) StartScheduler();
@@ -170,7 +190,9 @@ class Chaos {
       case 7: {
         const std::string& victim = Below(2) ? executor : scheduler;
         if (!victim.empty() && world_.Running(victim)) {
-          world_.SetClockOffset(victim, Below(2) ? absl::ZeroDuration() : absl::Seconds(static_cast<int>(Below(7200)) - 3600));
+          world_.SetClockOffset(victim, Below(2)
+                                            ? absl::ZeroDuration()
+                                            : absl::Seconds(static_cast<int>(Below(7200)) - 3600));
         }
         break;
       }
@@ -183,7 +205,8 @@ class Chaos {
     std::vector<absl::Time> instants;
     const int64_t step = absl::ToInt64Seconds(period);
     const absl::Time end = world_.Now() - absl::Minutes(3);
-    for (int64_t k = absl::ToUnixSeconds(created_) / step + 1; absl::FromUnixSeconds(k * step) <= end; ++k) {
+    for (int64_t k = absl::ToUnixSeconds(created_) / step + 1;
+         absl::FromUnixSeconds(k * step) <= end; ++k) {
       instants.push_back(absl::FromUnixSeconds(k * step));
     }
     world_.oracle().CheckAccounted(uid, instants);

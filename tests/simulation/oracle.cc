@@ -17,7 +17,8 @@ bool IsSettled(const RunRecord& r) { return r.completion_time.has_value(); }
 }  // namespace
 
 void Oracle::Violation(absl::Time now, std::string text) {
-  if (violations_.size() < 20) violations_.push_back(fmt::format("{}: {}", absl::FormatTime(now, absl::UTCTimeZone()), text));
+  if (violations_.size() < 20)
+    violations_.push_back(fmt::format("{}: {}", absl::FormatTime(now, absl::UTCTimeZone()), text));
 }
 
 void Oracle::OnWrite(const StoreWrite& write, absl::Time now) {
@@ -25,11 +26,13 @@ void Oracle::OnWrite(const StoreWrite& write, absl::Time now) {
     OnSnapshot(write.before ? &std::get<Snapshot>(*write.before->value) : nullptr,
                write.after ? &std::get<Snapshot>(*write.after->value) : nullptr, write.user, now);
   } else if (write.kind == Kind::kPolicy && write.after) {
-    OnPolicy(write.before ? &std::get<Policy>(*write.before->value) : nullptr, std::get<Policy>(*write.after->value), now);
+    OnPolicy(write.before ? &std::get<Policy>(*write.before->value) : nullptr,
+             std::get<Policy>(*write.after->value), now);
   }
 }
 
-void Oracle::OnSnapshot(const Snapshot* before, const Snapshot* after, std::string_view user, absl::Time now) {
+void Oracle::OnSnapshot(const Snapshot* before, const Snapshot* after, std::string_view user,
+                        absl::Time now) {
   const Snapshot& any = after ? *after : *before;
   auto& siblings = by_claim_[{any.meta.ns, any.source_claim}];
   const bool ours = user.substr(0, 8) == "executor";
@@ -61,8 +64,10 @@ void Oracle::OnSnapshot(const Snapshot* before, const Snapshot* after, std::stri
 
 void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
   const auto identity = ProvenIdentity(gone);
-  if (!identity) return Violation(now, fmt::format("G3: {} is not ours and was deleted", gone.meta.name));
-  if (gone.hold == "true") Violation(now, fmt::format("G3: {} is held and was deleted", gone.meta.name));
+  if (!identity)
+    return Violation(now, fmt::format("G3: {} is not ours and was deleted", gone.meta.name));
+  if (gone.hold == "true")
+    Violation(now, fmt::format("G3: {} is held and was deleted", gone.meta.name));
   if (!IsReady(gone)) return;
   int ready_of_policy = 0;
   bool newer = false;
@@ -71,13 +76,16 @@ void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
     newer |= Cut(other) >= Cut(gone);
     if (other.policy_uid == gone.policy_uid && other.claim_uid == gone.claim_uid) ++ready_of_policy;
   }
-  if (!newer) Violation(now, fmt::format("G3: {} was the newest ready snapshot of {} and was deleted", gone.meta.name, gone.source_claim));
+  if (!newer)
+    Violation(now, fmt::format("G3: {} was the newest ready snapshot of {} and was deleted",
+                               gone.meta.name, gone.source_claim));
   auto policy = policies_.find(gone.policy_uid);
   if (policy == policies_.end()) return;
   const RetentionRule& rule = policy->second.spec.retention;
   const int floor = std::max(rule.min_ready, rule.max_age ? 0 : rule.keep_last.value_or(0));
   if (ready_of_policy < floor) {
-    Violation(now, fmt::format("G3: {} ready snapshots of {} are left, {} are to be kept", ready_of_policy, gone.source_claim, floor));
+    Violation(now, fmt::format("G3: {} ready snapshots of {} are left, {} are to be kept",
+                               ready_of_policy, gone.source_claim, floor));
   }
 }
 
@@ -92,17 +100,21 @@ void Oracle::OnPolicy(const Policy* before, const Policy& after, absl::Time now)
     const PolicyInstant key(after.meta.uid, r.instant);
     const RunCounts& c = r.counts;
     const std::string name = fmt::format("run {} of {}", FormatInstant(r.instant), after.meta.name);
-    if (c.selected != c.succeeded + c.succeeded_late + c.failed + c.skipped + c.cancelled + c.pending) {
+    if (c.selected !=
+        c.succeeded + c.succeeded_late + c.failed + c.skipped + c.cancelled + c.pending) {
       Violation(now, fmt::format("G2: the counts of {} do not add up", name));
     }
-    if (IsSettled(r) && c.pending > 0) Violation(now, fmt::format("G2: {} settled with {} pending", name, c.pending));
+    if (IsSettled(r) && c.pending > 0)
+      Violation(now, fmt::format("G2: {} settled with {} pending", name, c.pending));
     if (static_cast<size_t>(c.succeeded + c.succeeded_late) > ever_ready_[key].size()) {
-      Violation(now, fmt::format("G4: {} reports {} ready snapshots, {} ever were", name, c.succeeded + c.succeeded_late, ever_ready_[key].size()));
+      Violation(now, fmt::format("G4: {} reports {} ready snapshots, {} ever were", name,
+                                 c.succeeded + c.succeeded_late, ever_ready_[key].size()));
     }
     auto [it, inserted] = records_.try_emplace(key, r);
     if (!inserted) {
       const RunRecord& was = it->second;
-      if (IsSettled(was) && !IsSettled(r)) Violation(now, fmt::format("G2: {} was settled and is not any more", name));
+      if (IsSettled(was) && !IsSettled(r))
+        Violation(now, fmt::format("G2: {} was settled and is not any more", name));
       if (IsSettled(was) && (c.failed > was.counts.failed || c.succeeded < was.counts.succeeded)) {
         Violation(now, fmt::format("G2: {} went from success to failure", name));
       }
@@ -111,7 +123,8 @@ void Oracle::OnPolicy(const Policy* before, const Policy& after, absl::Time now)
   }
 }
 
-void Oracle::CheckAccounted(const std::string& policy_uid, const std::vector<absl::Time>& instants) {
+void Oracle::CheckAccounted(const std::string& policy_uid,
+                            const std::vector<absl::Time>& instants) {
   size_t unrecorded = 0;
   std::string which;
   for (const absl::Time instant : instants) {
@@ -120,7 +133,8 @@ void Oracle::CheckAccounted(const std::string& policy_uid, const std::vector<abs
       ++unrecorded;
       which += FormatInstant(instant) + " ";
       if (taken_.contains({policy_uid, instant})) {
-        Violation(instant, fmt::format("G2: {} has snapshots and no record", FormatInstant(instant)));
+        Violation(instant,
+                  fmt::format("G2: {} has snapshots and no record", FormatInstant(instant)));
       }
     } else if (!IsSettled(it->second)) {
       Violation(instant, fmt::format("G2: {} never settled", FormatInstant(instant)));
@@ -129,21 +143,25 @@ void Oracle::CheckAccounted(const std::string& policy_uid, const std::vector<abs
   const int64_t missed = policies_.at(policy_uid).status.missed_runs;
   if (static_cast<int64_t>(unrecorded) != missed) {
     Violation(instants.empty() ? absl::UnixEpoch() : instants.back(),
-              fmt::format("G2: {} instants have no record, {} are counted as missed: {}", unrecorded, missed, which));
+              fmt::format("G2: {} instants have no record, {} are counted as missed: {}",
+                          unrecorded, missed, which));
   }
 }
 
-void Oracle::CheckTaken(const std::string& policy_uid, const std::vector<absl::Time>& instants, size_t claims) {
+void Oracle::CheckTaken(const std::string& policy_uid, const std::vector<absl::Time>& instants,
+                        size_t claims) {
   for (const absl::Time instant : instants) {
     const size_t ready = ever_ready_[{policy_uid, instant}].size();
-    if (ready != claims) Violation(instant, fmt::format("{} has {} ready snapshots of {} volumes", FormatInstant(instant), ready, claims));
+    if (ready != claims)
+      Violation(instant, fmt::format("{} has {} ready snapshots of {} volumes",
+                                     FormatInstant(instant), ready, claims));
   }
 }
 
 size_t Oracle::Settled(const std::string& policy_uid) const {
-  return static_cast<size_t>(std::count_if(records_.begin(), records_.end(), [&policy_uid](const auto& r) {
-    return r.first.first == policy_uid && IsSettled(r.second);
-  }));
+  return static_cast<size_t>(std::count_if(
+      records_.begin(), records_.end(),
+      [&policy_uid](const auto& r) { return r.first.first == policy_uid && IsSettled(r.second); }));
 }
 
 }  // namespace snapkeeper

@@ -16,7 +16,8 @@ using ::testing::IsEmpty;
 std::vector<absl::Time> Every(absl::Duration period, absl::Time after, absl::Time until) {
   std::vector<absl::Time> instants;
   const int64_t step = absl::ToInt64Seconds(period);
-  for (int64_t k = absl::ToUnixSeconds(after) / step + 1; absl::FromUnixSeconds(k * step) <= until; ++k) {
+  for (int64_t k = absl::ToUnixSeconds(after) / step + 1; absl::FromUnixSeconds(k * step) <= until;
+       ++k) {
     instants.push_back(absl::FromUnixSeconds(k * step));
   }
   return instants;
@@ -25,13 +26,16 @@ std::vector<absl::Time> Every(absl::Duration period, absl::Time after, absl::Tim
 class ScheduleTest : public ::testing::Test {
  protected:
   ScheduleTest() : world_({.quarantine = absl::Seconds(5)}) {
-    for (int i = 0; i < kClaims; ++i) world_.simulator().AddClaim("default", "data-" + std::to_string(i), {{"app", "db"}});
+    for (int i = 0; i < kClaims; ++i)
+      world_.simulator().AddClaim("default", "data-" + std::to_string(i), {{"app", "db"}});
     world_.StartExecutor("executor-0");
     world_.StartExecutor("executor-1");
     // Claims exist for a while before the first instant.
     world_.RunFor(absl::Seconds(3));
   }
-  std::string Uid(const std::string& policy) { return world_.simulator().store().Find<Policy>("default", policy)->meta.uid; }
+  std::string Uid(const std::string& policy) {
+    return world_.simulator().store().Find<Policy>("default", policy)->meta.uid;
+  }
 
   static constexpr int kClaims = 3;
   World world_;
@@ -42,7 +46,8 @@ TEST_F(ScheduleTest, EveryInstantGetsOneReadySnapshotOfEachVolumeAndThreeAreKept
   const absl::Time created = world_.Now();
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(10));
-  const std::vector<absl::Time> instants = Every(absl::Seconds(10), created, world_.Now() - absl::Seconds(10));
+  const std::vector<absl::Time> instants =
+      Every(absl::Seconds(10), created, world_.Now() - absl::Seconds(10));
   world_.oracle().CheckTaken(Uid("fast"), instants, kClaims);
   world_.oracle().CheckAccounted(Uid("fast"), instants);
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
@@ -52,7 +57,9 @@ TEST_F(ScheduleTest, EveryInstantGetsOneReadySnapshotOfEachVolumeAndThreeAreKept
 }
 
 TEST_F(ScheduleTest, ASchedulerThatWasDownCatchesUpOnceAndCountsTheRest) {
-  world_.AddPolicy("late", {{"schedule", "@every 10s"}, {"startingDeadlineSeconds", 60}, {"retention", {{"keepLast", 3}}}});
+  world_.AddPolicy("late", {{"schedule", "@every 10s"},
+                            {"startingDeadlineSeconds", 60},
+                            {"retention", {{"keepLast", 3}}}});
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(1));
   world_.Kill("scheduler-0");
@@ -66,7 +73,9 @@ TEST_F(ScheduleTest, ASchedulerThatWasDownCatchesUpOnceAndCountsTheRest) {
 }
 
 TEST_F(ScheduleTest, WithSkipNothingIsCaughtUp) {
-  world_.AddPolicy("skip", {{"schedule", "@every 10s"}, {"missedRunPolicy", "Skip"}, {"startingDeadlineSeconds", 60}});
+  world_.AddPolicy(
+      "skip",
+      {{"schedule", "@every 10s"}, {"missedRunPolicy", "Skip"}, {"startingDeadlineSeconds", 60}});
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(1));
   world_.Kill("scheduler-0");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "common/model/names.h"
@@ -15,9 +16,9 @@ struct World::Wire {
   std::weak_ptr<bool> scheduler_alive, executor_alive;
   EventLoop* scheduler_loop;
   EventLoop* executor_loop;
-  absl::AnyInvocable<void(ToScheduler)> message;       // null once the scheduler's end is closed
+  absl::AnyInvocable<void(ToScheduler)> message;  // null once the scheduler's end is closed
   absl::AnyInvocable<void(absl::Status)> closed;
-  std::unique_ptr<Executor::Session> session;          // null once the executor's end is closed
+  std::unique_ptr<Executor::Session> session;  // null once the executor's end is closed
   absl::Duration last_to_executor = absl::ZeroDuration(), last_to_scheduler = absl::ZeroDuration();
 };
 
@@ -31,11 +32,13 @@ class World::Stream : public ExecutorStream {
                    [wire = wire_] { wire->session.reset(); });
   }
   void Send(ToExecutor message) override {
-    const bool twice = std::holds_alternative<Job>(message) && world_.network_.duplicate_job && world_.network_.duplicate_job();
+    const bool twice = std::holds_alternative<Job>(message) && world_.network_.duplicate_job &&
+                       world_.network_.duplicate_job();
     for (int i = 0; i <= (twice ? 1 : 0); ++i) {
-      world_.Deliver(wire_->executor_alive, *wire_->executor_loop, wire_->last_to_executor, [wire = wire_, message] {
-        if (wire->session) wire->session->OnMessage(message);
-      });
+      world_.Deliver(wire_->executor_alive, *wire_->executor_loop, wire_->last_to_executor,
+                     [wire = wire_, message] {
+                       if (wire->session) wire->session->OnMessage(message);
+                     });
     }
   }
 
@@ -69,25 +72,31 @@ class World::Client : public ExecutorClient {
     wire->executor_loop = &executor.loop;
     executor.wires.push_back(wire);
     World* world = &world_;
-    world->Deliver(wire->executor_alive, executor.loop, wire->last_to_executor, [world, wire, &executor] {
-      wire->session = executor.executor->Open(
-          [world, wire](ToScheduler m) {
-            world->Deliver(wire->scheduler_alive, *wire->scheduler_loop, wire->last_to_scheduler, [wire, m = std::move(m)] {
-              if (wire->message) wire->message(m);
-            });
-          },
-          [world, wire](absl::Status status) { CloseAtScheduler(*world, wire, std::move(status)); });
-    });
+    world->Deliver(wire->executor_alive, executor.loop, wire->last_to_executor,
+                   [world, wire, &executor] {
+                     wire->session = executor.executor->Open(
+                         [world, wire](ToScheduler m) {
+                           world->Deliver(wire->scheduler_alive, *wire->scheduler_loop,
+                                          wire->last_to_scheduler, [wire, m = std::move(m)] {
+                                            if (wire->message) wire->message(m);
+                                          });
+                         },
+                         [world, wire](absl::Status status) {
+                           CloseAtScheduler(*world, wire, std::move(status));
+                         });
+                   });
     return std::make_unique<Stream>(world_, wire);
   }
 
-  static void CloseAtScheduler(World& world, const std::shared_ptr<Wire>& wire, absl::Status status) {
-    world.Deliver(wire->scheduler_alive, *wire->scheduler_loop, wire->last_to_scheduler, [wire, status = std::move(status)] {
-      if (auto closed = std::exchange(wire->closed, nullptr)) {
-        wire->message = nullptr;
-        closed(status);
-      }
-    });
+  static void CloseAtScheduler(World& world, const std::shared_ptr<Wire>& wire,
+                               absl::Status status) {
+    world.Deliver(wire->scheduler_alive, *wire->scheduler_loop, wire->last_to_scheduler,
+                  [wire, status = std::move(status)] {
+                    if (auto closed = std::exchange(wire->closed, nullptr)) {
+                      wire->message = nullptr;
+                      closed(status);
+                    }
+                  });
   }
 
  private:
@@ -102,15 +111,31 @@ World::Process::Process(World& world, std::string process_name)
       loop(waiter),
       api(world.simulator_.Connect(loop, name)),
       rng(world.rng_()),
+      log(*this),
       metrics("test") {}
+
+void World::ProcessLog::Write(LogLevel level, std::string_view msg,
+                              std::initializer_list<LogField> fields) {
+  static const bool wanted = std::getenv("SNAPKEEPER_SIMULATION_LOG") != nullptr;
+  if (wanted) {
+    fmt::print(stderr, "{} {}\n", process_.name,
+               FormatLogLine(LogFormat::kText, process_.waiter.Now(), level, msg, fields));
+  }
+}
 
 World::Process::~Process() { alive.reset(); }
 
 World::World(Options options)
-    : server_waiter_(clock_), server_loop_(server_waiter_), rng_(options.seed), options_(options), simulator_(server_loop_, rng_, {.store = {.bookmark_every = options.bookmark_every}}) {
+    : server_waiter_(clock_),
+      server_loop_(server_waiter_),
+      rng_(options.seed),
+      options_(options),
+      simulator_(server_loop_, rng_, {.store = {.bookmark_every = options.bookmark_every}}) {
   simulator_.AddSnapshotClass("sim", kSimDriver, /*is_default=*/true);
-  simulator_.volumes().SetDefaultBehaviour({.cut_after = options.cut_after, .ready_after = options.ready_after});
-  simulator_.store().OnWrite([this](const StoreWrite& write) { oracle_.OnWrite(write, clock_.Now()); });
+  simulator_.volumes().SetDefaultBehaviour(
+      {.cut_after = options.cut_after, .ready_after = options.ready_after});
+  simulator_.store().OnWrite(
+      [this](const StoreWrite& write) { oracle_.OnWrite(write, clock_.Now()); });
 }
 
 World::~World() {
@@ -128,8 +153,11 @@ void World::StartScheduler(const std::string& name) {
     p.clients.push_back(std::make_unique<Client>(*this, p, executor));
     clients.push_back(p.clients.back().get());
   }
-  p.scheduler = std::make_unique<Scheduler>(p.loop, *p.api, clients, p.rng, p.log, p.metrics,
-                                            SchedulerConfig{.id = fmt::format("{}-{}", name, p.rng()), .prune_quarantine = options_.quarantine, .heartbeat = options_.heartbeat});
+  p.scheduler =
+      std::make_unique<Scheduler>(p.loop, *p.api, clients, p.rng, p.log, p.metrics,
+                                  SchedulerConfig{.id = fmt::format("{}-{}", name, p.rng()),
+                                                  .prune_quarantine = options_.quarantine,
+                                                  .heartbeat = options_.heartbeat});
   p.scheduler->Start([&p](const std::string&) { p.deposed = true; });
 }
 
@@ -139,10 +167,14 @@ void World::StartExecutor(const std::string& name) {
   Process& p = *process;
   processes_[name] = std::move(process);
   p.snapshots = std::make_unique<Reflector<Snapshot>>(
-      p.loop, *p.api, p.rng, p.log, ListQuery{.label_selector = fmt::format("{}={}", kManagedByLabel, kManagedBy)});
-  p.executor = std::make_unique<Executor>(p.loop, *p.api, *p.snapshots, p.log, p.metrics,
-                                          ExecutorConfig{.instance = fmt::format("{}-{}", name, p.rng()), .heartbeat = options_.heartbeat});
-  p.snapshots->Start([&p](const auto& before, const auto& after) { p.executor->SnapshotChanged(before, after); });
+      p.loop, *p.api, p.rng, p.log,
+      ListQuery{.label_selector = fmt::format("{}={}", kManagedByLabel, kManagedBy)});
+  p.executor =
+      std::make_unique<Executor>(p.loop, *p.api, *p.snapshots, p.log, p.metrics,
+                                 ExecutorConfig{.instance = fmt::format("{}-{}", name, p.rng()),
+                                                .heartbeat = options_.heartbeat});
+  p.snapshots->Start(
+      [&p](const auto& before, const auto& after) { p.executor->SnapshotChanged(before, after); });
 }
 
 void World::Kill(const std::string& name) {
@@ -166,17 +198,19 @@ bool World::Running(const std::string& name) const { return processes_.contains(
 
 void World::Freeze(const std::string& name, bool frozen) { processes_.at(name)->frozen = frozen; }
 
-void World::Deliver(const std::weak_ptr<bool>& alive, EventLoop& loop, absl::Duration& last, EventLoop::Task task) {
+void World::Deliver(const std::weak_ptr<bool>& alive, EventLoop& loop, absl::Duration& last,
+                    EventLoop::Task task) {
   if (alive.expired()) return;
   const absl::Duration delay = network_.delay ? network_.delay() : absl::ZeroDuration();
   const absl::Duration when = std::max(clock_.Elapsed() + delay, last);
   last = when;
   if (when <= clock_.Elapsed()) return loop.Post(std::move(task));
   const uint64_t id = next_transit_++;
-  in_transit_[id] = server_loop_.After(when - clock_.Elapsed(), [this, id, alive, &loop, task = std::move(task)]() mutable {
-    if (!alive.expired()) loop.Post(std::move(task));
-    in_transit_.erase(id);
-  });
+  in_transit_[id] = server_loop_.After(when - clock_.Elapsed(),
+                                       [this, id, alive, &loop, task = std::move(task)]() mutable {
+                                         if (!alive.expired()) loop.Post(std::move(task));
+                                         in_transit_.erase(id);
+                                       });
 }
 
 void World::AddPolicy(const std::string& name, nlohmann::json spec, const std::string& ns) {
@@ -190,7 +224,8 @@ void World::AddPolicy(const std::string& name, nlohmann::json spec, const std::s
   ASSERT_TRUE(created.ok()) << created.status();
 }
 
-void World::PatchPolicy(const std::string& name, const nlohmann::json& patch, const std::string& ns) {
+void World::PatchPolicy(const std::string& name, const nlohmann::json& patch,
+                        const std::string& ns) {
   const auto patched = simulator_.store().Patch({Kind::kPolicy, ns, name}, patch, false, "user");
   ASSERT_TRUE(patched.ok()) << patched.status();
 }
@@ -204,7 +239,8 @@ PolicyStatus World::StatusOf(const std::string& name, const std::string& ns) {
   return simulator_.store().Find<Policy>(ns, name)->status;
 }
 
-std::vector<std::shared_ptr<const Snapshot>> World::SnapshotsOf(const std::string& policy, const std::string& ns) {
+std::vector<std::shared_ptr<const Snapshot>> World::SnapshotsOf(const std::string& policy,
+                                                                const std::string& ns) {
   const std::string uid = simulator_.store().Find<Policy>(ns, policy)->meta.uid;
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   simulator_.store().ForEach<Snapshot>([&](const Snapshot& s) {

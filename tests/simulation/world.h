@@ -24,15 +24,16 @@
 
 namespace snapkeeper {
 
-// The network between schedulers and executors: how long a message takes, and how often it comes. Messages of one direction of one stream
-// stay in order.
+// The network between schedulers and executors: how long a message takes, and how often it comes.
+// Messages of one direction of one stream stay in order.
 struct Network {
   std::function<absl::Duration()> delay;  // null: none
   std::function<bool()> duplicate_job;    // null: never
 };
 
-// The whole system in one thread: a simulated cluster, and any number of schedulers and executors that are the real cores, each with a loop
-// and a wall clock of its own. Deterministic: the seed replays it.
+// The whole system in one thread: a simulated cluster, and any number of schedulers and executors
+// that are the real cores, each with a loop and a wall clock of its own. Deterministic: the seed
+// replays it.
 class World {
  public:
   struct Options {
@@ -47,7 +48,8 @@ class World {
   explicit World(Options options);
   ~World();
 
-  // A process by its name ("scheduler-1", "executor-0"). Killing it loses everything that it had in memory.
+  // A process by its name ("scheduler-1", "executor-0"). Killing it loses everything that it had in
+  // memory.
   void StartScheduler(const std::string& name);
   void StartExecutor(const std::string& name);
   void Kill(const std::string& name);
@@ -56,10 +58,14 @@ class World {
   void Freeze(const std::string& name, bool frozen);
   bool Frozen(const std::string& name) const { return processes_.at(name)->frozen; }
   // How far the process's wall clock is ahead.
-  void SetClockOffset(const std::string& name, absl::Duration offset) { processes_.at(name)->waiter.set_offset(offset); }
+  void SetClockOffset(const std::string& name, absl::Duration offset) {
+    processes_.at(name)->waiter.set_offset(offset);
+  }
   // Of schedulers: it was told that another one has taken over.
   bool Deposed(const std::string& name) const { return processes_.at(name)->deposed; }
-  const Scheduler* SchedulerOf(const std::string& name) const { return processes_.at(name)->scheduler.get(); }
+  const Scheduler* SchedulerOf(const std::string& name) const {
+    return processes_.at(name)->scheduler.get();
+  }
 
   // Executors that schedulers started from now on know.
   void KnowExecutors(std::vector<std::string> names) { known_executors_ = std::move(names); }
@@ -67,10 +73,12 @@ class World {
 
   // `spec` is the policy's spec in JSON; selector {"matchLabels":{"app":"db"}} where it has none.
   void AddPolicy(const std::string& name, nlohmann::json spec, const std::string& ns = "default");
-  void PatchPolicy(const std::string& name, const nlohmann::json& patch, const std::string& ns = "default");
+  void PatchPolicy(const std::string& name, const nlohmann::json& patch,
+                   const std::string& ns = "default");
   void DeletePolicy(const std::string& name, const std::string& ns = "default");
   PolicyStatus StatusOf(const std::string& name, const std::string& ns = "default");
-  std::vector<std::shared_ptr<const Snapshot>> SnapshotsOf(const std::string& policy, const std::string& ns = "default");
+  std::vector<std::shared_ptr<const Snapshot>> SnapshotsOf(const std::string& policy,
+                                                           const std::string& ns = "default");
 
   void RunFor(absl::Duration time);
   absl::Time Now() const { return clock_.Now(); }
@@ -81,6 +89,17 @@ class World {
 
  private:
   struct Wire;
+  struct Process;
+  // Says nothing unless SNAPKEEPER_SIMULATION_LOG is set: then all, on stderr, in simulated time.
+  class ProcessLog : public Log {
+   public:
+    explicit ProcessLog(const Process& process) : process_(process) {}
+    void Write(LogLevel level, std::string_view msg,
+               std::initializer_list<LogField> fields) override;
+
+   private:
+    const Process& process_;
+  };
   struct Process {
     Process(World& world, std::string name);
     ~Process();
@@ -89,7 +108,7 @@ class World {
     EventLoop loop;
     std::unique_ptr<KubeApi> api;
     Rng rng;
-    NullLog log;
+    ProcessLog log;
     Metrics metrics;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
     bool frozen = false, deposed = false;
@@ -105,7 +124,8 @@ class World {
   class Stream;
 
   // Runs `task` on the process's loop after the network's delay, if it still lives then.
-  void Deliver(const std::weak_ptr<bool>& alive, EventLoop& loop, absl::Duration& last, EventLoop::Task task);
+  void Deliver(const std::weak_ptr<bool>& alive, EventLoop& loop, absl::Duration& last,
+               EventLoop::Task task);
   std::vector<EventLoop*> Loops();
 
   SimClock clock_;

@@ -12,7 +12,8 @@
 
 namespace snapkeeper {
 
-// A simulator on a simulated clock with a default class, a claim `data-0` that is bound, and a client.
+// A simulator on a simulated clock with a default class, a claim `data-0` that is bound, and a
+// client.
 struct World {
   explicit World(SimulatorOptions options = {}) : simulator(loop, rng, std::move(options)) {
     simulator.AddSnapshotClass("sim", kSimDriver, true);
@@ -30,15 +31,20 @@ struct World {
     Settle();
     return result;
   }
-  absl::StatusOr<VersionPtr> TakeSnapshot(const std::string& name, nlohmann::json spec = {{"source", {{"persistentVolumeClaimName", "data-0"}}}}) {
-    return Create(Kind::kSnapshot, {{"metadata", {{"namespace", "default"}, {"name", name}}}, {"spec", std::move(spec)}});
+  absl::StatusOr<VersionPtr> TakeSnapshot(
+      const std::string& name,
+      nlohmann::json spec = {{"source", {{"persistentVolumeClaimName", "data-0"}}}}) {
+    return Create(Kind::kSnapshot, {{"metadata", {{"namespace", "default"}, {"name", name}}},
+                                    {"spec", std::move(spec)}});
   }
   absl::Status Delete(const ObjectKey& key) {
     auto result = store().Delete(key, {}, "test");
     Settle();
     return result.status();
   }
-  std::shared_ptr<const Snapshot> snapshot(const std::string& name) { return store().Find<Snapshot>("default", name); }
+  std::shared_ptr<const Snapshot> snapshot(const std::string& name) {
+    return store().Find<Snapshot>("default", name);
+  }
   // A member of the object as it stands, as JSON; null if there is none.
   nlohmann::json At(const ObjectKey& key, const std::string& pointer) {
     const nlohmann::json* object = store().JsonOf(key);
@@ -53,13 +59,16 @@ struct World {
   Simulator simulator;
 };
 
-inline nlohmann::json ClaimJson(const std::string& name, nlohmann::json spec = nlohmann::json::object()) {
-  nlohmann::json full = {{"accessModes", {"ReadWriteOnce"}}, {"resources", {{"requests", {{"storage", "1Gi"}}}}}};
+inline nlohmann::json ClaimJson(const std::string& name,
+                                nlohmann::json spec = nlohmann::json::object()) {
+  nlohmann::json full = {{"accessModes", {"ReadWriteOnce"}},
+                         {"resources", {{"requests", {{"storage", "1Gi"}}}}}};
   full.update(spec);
   return {{"metadata", {{"namespace", "default"}, {"name", name}}}, {"spec", full}};
 }
 
-inline nlohmann::json PolicyJson(const std::string& name, nlohmann::json spec = nlohmann::json::object()) {
+inline nlohmann::json PolicyJson(const std::string& name,
+                                 nlohmann::json spec = nlohmann::json::object()) {
   nlohmann::json full = {{"schedule", "@hourly"}, {"selector", nlohmann::json::object()}};
   full.update(spec);
   return {{"metadata", {{"namespace", "default"}, {"name", name}}}, {"spec", full}};

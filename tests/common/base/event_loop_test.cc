@@ -1,7 +1,8 @@
 #include "common/base/event_loop.h"
 
-#include <absl/synchronization/notification.h>
-
+#include <condition_variable>
+#include <latch>
+#include <mutex>
 #include <thread>
 
 #include "common/base/call.h"
@@ -202,18 +203,20 @@ class BlockingWaiter : public Waiter {
   absl::Time Now() const override { return absl::UnixEpoch(); }
   absl::Duration Elapsed() const override { return absl::ZeroDuration(); }
   void Wait(absl::Duration max) override {
-    absl::MutexLock lock(&mutex_);
-    if (max > absl::ZeroDuration()) mutex_.Await(absl::Condition(&woken_));
+    std::unique_lock lock(mutex_);
+    if (max > absl::ZeroDuration()) wake_.wait(lock, [this] { return woken_; });
     woken_ = false;
   }
   void Wake() override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     woken_ = true;
+    wake_.notify_one();
   }
 
  private:
-  absl::Mutex mutex_;
-  bool woken_ ABSL_GUARDED_BY(mutex_) = false;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool woken_ = false;
 };
 
 TEST(EventLoopThreadTest, TakesTasksFromManyThreadsAndKeepsEachThreadsOrder) {
@@ -245,13 +248,13 @@ TEST(EventLoopThreadTest, KnowsItsOwnThread) {
   BlockingWaiter waiter;
   EventLoop loop(waiter);
   EXPECT_TRUE(loop.InLoop());
-  absl::Notification in_loop;
+  std::latch in_loop{1};
   std::thread thread([&loop] { loop.Run(); });
   loop.Post([&loop, &in_loop] {
     EXPECT_TRUE(loop.InLoop());
-    in_loop.Notify();
+    in_loop.count_down();
   });
-  in_loop.WaitForNotification();
+  in_loop.wait();
   EXPECT_FALSE(loop.InLoop());
   loop.Stop();
   thread.join();

@@ -1,6 +1,6 @@
 #include "common/base/metrics.h"
 
-#include <regex>
+#include <cstdlib>
 #include <thread>
 
 namespace snapkeeper {
@@ -78,10 +78,8 @@ TEST(MetricsTest, TellsTheVersionAndTheProcess) {
   const std::string text = Scrape(metrics);
   EXPECT_THAT(text, HasSubstr("snapkeeper_build_info{version=\"1.2.3\"} 1\n"));
   const auto value = [&text](const std::string& name) {
-    std::smatch match;
-    return std::regex_search(text, match, std::regex("\n" + name + " ([0-9.e+]+)\n"))
-               ? std::stod(match[1])
-               : -1;
+    const size_t at = text.find("\n" + name + " ");
+    return at == text.npos ? -1 : std::strtod(text.c_str() + at + name.size() + 2, nullptr);
   };
   EXPECT_GE(value("process_cpu_seconds_total"), 0);
   EXPECT_GT(value("process_resident_memory_bytes"), 1 << 20);

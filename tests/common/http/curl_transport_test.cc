@@ -1,9 +1,10 @@
 #include "common/http/curl_transport.h"
 
-#include <absl/synchronization/notification.h>
-
 #include <algorithm>
 #include <cstdlib>
+#include <latch>
+#include <mutex>
+#include <semaphore>
 #include <thread>
 
 #include "common/http/server.h"
@@ -144,39 +145,33 @@ TEST_F(CurlTransportTest, KeepsReusingWhileManyStreamsAreOpen) {
 }
 
 TEST_F(CurlTransportTest, QueuesBeyondItsLimitInOrder) {
-  CurlTransport narrow(2);
-  std::atomic<int> open = 0, most = 0;
-  RawServer server([&open, &most](RawConnection& connection) {
-    for (std::string request; !(request = connection.ReadRequest()).empty();) {
-      most = std::max<int>(most, ++open);
-      --open;
-      connection.Answer(request);
+  for (const int limit : {1, 2}) {
+    CurlTransport narrow(static_cast<size_t>(limit));
+    RawServer server(Echo);
+    std::vector<Call> calls;
+    std::vector<int> done;
+    for (int i = 0; i < 20; ++i) {
+      calls.push_back(narrow.Send({.url = server.url("/" + std::to_string(i))}, [&done, i](auto r) {
+        EXPECT_THAT(r, IsOk());
+        done.push_back(i);
+      }));
     }
-  });
-  std::vector<Call> calls;
-  std::vector<int> done;
-  for (int i = 0; i < 20; ++i) {
-    calls.push_back(narrow.Send({.url = server.url("/" + std::to_string(i))}, [&done, i](auto r) {
-      EXPECT_THAT(r, IsOk());
-      done.push_back(i);
-    }));
+    while (done.size() < 20) narrow.Wait(absl::Seconds(20));
+    EXPECT_EQ(server.connections(), limit);
+    // Two connections may overtake each other; one cannot.
+    EXPECT_TRUE(limit > 1 || std::is_sorted(done.begin(), done.end()));
   }
-  while (done.size() < 20) narrow.Wait(absl::Seconds(20));
-  EXPECT_LE(most, 2);
-  EXPECT_LE(server.connections(), 2);
-  // Two are under way at a time, so none is overtaken by more than one.
-  for (int i = 0; i < 20; ++i) EXPECT_NEAR(done[i], i, 1);
 }
 
 TEST_F(CurlTransportTest, CancellingAQueuedOrBegunRequestLetsTheNextOneBegin) {
   CurlTransport narrow(1);
-  absl::Notification arrived;
+  std::latch arrived{1};
   RawServer server([&arrived](RawConnection& connection) {
     const std::string request = connection.ReadRequest();
     if (request.find("GET /stuck") != 0) {
       connection.Answer("ok");
     } else {
-      arrived.Notify();
+      arrived.count_down();
     }
     connection.ReadToEnd();
   });
@@ -188,7 +183,7 @@ TEST_F(CurlTransportTest, CancellingAQueuedOrBegunRequestLetsTheNextOneBegin) {
     EXPECT_THAT(r, IsOk());
     done = true;
   });
-  while (!arrived.HasBeenNotified()) narrow.Wait(absl::Milliseconds(1));
+  while (!arrived.try_wait()) narrow.Wait(absl::Milliseconds(1));
   queued = Call();
   stuck = Call();
   while (!done) narrow.Wait(absl::Seconds(20));
@@ -292,12 +287,12 @@ TEST_F(CurlTransportTest, TheDeadlineRunsWhileARequestIsQueued) {
 }
 
 TEST_F(CurlTransportTest, AnAnswerThatCameWhileTheProcessWasFrozenCounts) {
-  absl::Notification asked, answered;
+  std::latch asked{1}, answered{1};
   RawServer server([&asked, &answered](RawConnection& connection) {
     connection.ReadRequest();
-    asked.Notify();
+    asked.count_down();
     connection.Answer("in time");
-    answered.Notify();
+    answered.count_down();
     connection.ReadToEnd();
   });
   std::optional<absl::StatusOr<HttpResponse>> result;
@@ -305,8 +300,8 @@ TEST_F(CurlTransportTest, AnAnswerThatCameWhileTheProcessWasFrozenCounts) {
   const absl::Duration start = transport_.Elapsed();
   const Call call = transport_.Send({.url = server.url(), .deadline = deadline},
                                     [&result](auto r) { result = std::move(r); });
-  while (!asked.HasBeenNotified()) transport_.Wait(absl::ZeroDuration());
-  answered.WaitForNotification();
+  while (!asked.try_wait()) transport_.Wait(absl::ZeroDuration());
+  answered.wait();
   while (transport_.Elapsed() < start + 2 * deadline) {
   }
   RunUntilTrue([&result] { return result.has_value(); });
@@ -324,7 +319,7 @@ class DyingConnection {
     for (int i = 1;; ++i) {
       const std::string request = connection.ReadRequest();
       if (request.empty()) return;
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       seen_.push_back(std::to_string(connection.number()) + " " +
                       request.substr(0, request.find(' ')));
       if (connection.number() == 1 && i == 2) return;
@@ -332,13 +327,13 @@ class DyingConnection {
     }
   }
   std::vector<std::string> seen() {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     return seen_;
   }
 
  private:
-  absl::Mutex mutex_;
-  std::vector<std::string> seen_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::vector<std::string> seen_;
 };
 
 TEST_F(CurlTransportTest, DoesNotRepeatAWriteWhenTheConnectionDies) {
@@ -365,7 +360,7 @@ TEST_F(CurlTransportTest, RepeatsAGetOnAFreshConnection) {
 }
 
 TEST_F(CurlTransportTest, AWriteAfterTheServerHasClosedAnIdleConnectionGoesThrough) {
-  absl::Notification closed;
+  std::latch closed{1};
   RawServer server([&closed](RawConnection& connection) {
     connection.Answer(connection.ReadRequest());
     if (connection.number() > 1) connection.ReadToEnd();
@@ -382,12 +377,12 @@ TEST_F(CurlTransportTest, AWriteAfterTheServerHasClosedAnIdleConnectionGoesThrou
 // --- Streams.
 
 TEST_F(CurlTransportTest, HandsAStreamOverAsItComes) {
-  absl::Notification first_seen;
+  std::latch first_seen{1};
   RawServer server([&first_seen](RawConnection& connection) {
     connection.ReadRequest();
     connection.Write(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n5\r\nhello\r\n");
-    first_seen.WaitForNotification();
+    first_seen.wait();
     connection.Write("6\r\n world\r\n0\r\n\r\n");
     connection.ReadToEnd();
   });
@@ -397,7 +392,7 @@ TEST_F(CurlTransportTest, HandsAStreamOverAsItComes) {
       {.url = server.url(), .deadline = absl::InfiniteDuration()},
       [&pieces, &first_seen](std::string_view data) {
         pieces.emplace_back(data);
-        if (pieces.size() == 1) first_seen.Notify();
+        if (pieces.size() == 1) first_seen.count_down();
       },
       [&result](auto r) { result = std::move(r); });
   RunUntilTrue([&result] { return result.has_value(); });
@@ -409,11 +404,11 @@ TEST_F(CurlTransportTest, HandsAStreamOverAsItComes) {
 }
 
 TEST_F(CurlTransportTest, TellsThatAStreamWasAcceptedBeforeItSaysAnything) {
-  absl::Notification accepted;
+  std::latch accepted{1};
   RawServer server([&accepted](RawConnection& connection) {
     connection.ReadRequest();
     connection.Write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-    accepted.WaitForNotification();
+    accepted.wait();
     connection.Write("5\r\nhello\r\n0\r\n\r\n");
     connection.ReadToEnd();
   });
@@ -423,7 +418,7 @@ TEST_F(CurlTransportTest, TellsThatAStreamWasAcceptedBeforeItSaysAnything) {
       {.url = server.url()},
       [&pieces, &accepted](std::string_view data) {
         pieces.emplace_back(data);
-        if (pieces.size() == 1) accepted.Notify();
+        if (pieces.size() == 1) accepted.count_down();
       },
       [&result](auto r) { result = std::move(r); });
   RunUntilTrue([&result] { return result.has_value(); });
@@ -482,26 +477,22 @@ TEST_F(CurlTransportTest, AStreamThatStallsEndsAfterItsIdleDeadline) {
 
 TEST_F(CurlTransportTest, EachByteOfAStreamPutsItsIdleDeadlineOff) {
   constexpr absl::Duration kIdle = absl::Milliseconds(1000), kGap = absl::Milliseconds(300);
-  absl::Mutex mutex;
-  int allowed = 0;
-  RawServer server([&mutex, &allowed](RawConnection& connection) {
+  std::counting_semaphore<> allowed{0};
+  RawServer server([&allowed](RawConnection& connection) {
     connection.ReadRequest();
     connection.Write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-    for (int i = 1; i <= 5; ++i) {
-      {
-        absl::MutexLock lock(&mutex);
-        const auto allow = [&allowed, i] { return allowed >= i; };
-        mutex.Await(absl::Condition(&allow));
-      }
+    for (int i = 0; i < 5; ++i) {
+      allowed.acquire();
       connection.Write("1\r\nx\r\n");
     }
     connection.Write("0\r\n\r\n");
     connection.ReadToEnd();
   });
   Timer next;
+  int sent = 0;
   std::function<void()> allow_one = [&] {
-    absl::MutexLock lock(&mutex);
-    if (++allowed < 5) next = loop_.After(kGap, allow_one);
+    allowed.release();
+    if (++sent < 5) next = loop_.After(kGap, allow_one);
   };
   next = loop_.After(kGap, allow_one);
   std::optional<absl::StatusOr<HttpResponse>> result;
@@ -517,17 +508,17 @@ TEST_F(CurlTransportTest, EachByteOfAStreamPutsItsIdleDeadlineOff) {
 // --- Cancelling.
 
 TEST_F(CurlTransportTest, DestroyingTheCallEndsTheExchangeAndTheServerSeesIt) {
-  absl::Notification asked, gone;
+  std::latch asked{1}, gone{1};
   RawServer server([&asked, &gone](RawConnection& connection) {
     connection.ReadRequest();
-    asked.Notify();
+    asked.count_down();
     connection.ReadToEnd();
-    gone.Notify();
+    gone.count_down();
   });
   Call call = transport_.Send({.url = server.url()}, [](auto) { ADD_FAILURE(); });
-  RunUntilTrue([&asked] { return asked.HasBeenNotified(); });
+  RunUntilTrue([&asked] { return asked.try_wait(); });
   call = Call();
-  gone.WaitForNotification();
+  gone.wait();
   transport_.Wait(absl::ZeroDuration());
 }
 

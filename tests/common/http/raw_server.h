@@ -1,7 +1,6 @@
 #ifndef SNAPKEEPER_TESTS_COMMON_HTTP_RAW_SERVER_H_
 #define SNAPKEEPER_TESTS_COMMON_HTTP_RAW_SERVER_H_
 
-#include <absl/synchronization/mutex.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
@@ -12,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -122,7 +122,7 @@ class RawServer {
     shutdown(listener_, SHUT_RDWR);
     acceptor_.join();
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       for (const int fd : open_) shutdown(fd, SHUT_RDWR);
     }
     for (std::thread& thread : threads_) thread.join();
@@ -169,7 +169,7 @@ class RawServer {
       const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
       if (fd < 0) return;
       const int number = ++connections_;
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       open_.push_back(fd);
       threads_.emplace_back([this, fd, number] { Serve(fd, number); });
     }
@@ -189,7 +189,7 @@ class RawServer {
       if (ssl) SSL_shutdown(ssl);
     }
     SSL_free(ssl);
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     std::erase(open_, fd);
     close(fd);
   }
@@ -199,8 +199,8 @@ class RawServer {
   int listener_ = -1;
   int port_ = 0;
   std::atomic<int> connections_ = 0;
-  absl::Mutex mutex_;
-  std::vector<int> open_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::vector<int> open_;             // under mutex_
   std::vector<std::thread> threads_;  // written by acceptor_, read once it has ended
   std::thread acceptor_;
 };

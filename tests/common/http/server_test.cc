@@ -1,7 +1,6 @@
 #include "common/http/server.h"
 
-#include <absl/synchronization/notification.h>
-
+#include <latch>
 #include <optional>
 #include <thread>
 
@@ -105,16 +104,16 @@ TEST_F(ServerTest, TakesAnAnswerFromAnotherThreadLater) {
 
 TEST_F(ServerTest, ServesOthersWhileAnAnswerIsDue) {
   std::shared_ptr<Responder> held;
-  absl::Notification holding;
+  std::latch holding{1};
   Serve([&](ServedRequest request, std::shared_ptr<Responder> reply) {
     if (request.target != "/hold") return Hello({}, reply);
     held = std::move(reply);
-    holding.Notify();
+    holding.count_down();
   });
   std::optional<absl::StatusOr<HttpResponse>> result;
   const Call call =
       transport_.Send({.url = Url("/hold")}, [&result](auto r) { result = std::move(r); });
-  RunUntilTrue([&holding] { return holding.HasBeenNotified(); });
+  RunUntilTrue([&holding] { return holding.try_wait(); });
   EXPECT_EQ(Get(Url())->body, "hello");
   EXPECT_FALSE(result.has_value());
   held->Send(200, "text/plain", "at last");
@@ -156,16 +155,16 @@ TEST_F(ServerTest, StreamsInChunksUntilTheEndOrTheDrop) {
 
 TEST_F(ServerTest, SendsEachChunkAtOnce) {
   std::shared_ptr<Responder> stream;
-  absl::Notification begun;
+  std::latch begun{1};
   Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
     reply->Begin(200, "application/json");
     stream = std::move(reply);
-    begun.Notify();
+    begun.count_down();
   });
   RawClient client(port());
   client.Write("GET / HTTP/1.1\r\n\r\n");
   EXPECT_THAT(client.ReadUntil("\r\n\r\n"), HasSubstr("Transfer-Encoding: chunked\r\n"));
-  begun.WaitForNotification();
+  begun.wait();
   for (const char* chunk : {"one", "two"}) {
     stream->Write(chunk);
     const std::string expected = std::string("3\r\n") + chunk + "\r\n";
@@ -186,26 +185,26 @@ TEST_F(ServerTest, StreamsToOldClientsByClosing) {
 
 TEST_F(ServerTest, TellsWhenThePeerHasGone) {
   std::shared_ptr<Responder> stream;
-  absl::Notification begun, gone;
+  std::latch begun{1}, gone{1};
   Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
-    reply->OnGone([&gone] { gone.Notify(); });
+    reply->OnGone([&gone] { gone.count_down(); });
     reply->Begin(200, "application/json");
     stream = std::move(reply);
-    begun.Notify();
+    begun.count_down();
   });
   {
     RawClient client(port());
     client.Write("GET / HTTP/1.1\r\n\r\n");
     client.ReadUntil("\r\n\r\n");
-    begun.WaitForNotification();
+    begun.wait();
     EXPECT_FALSE(stream->gone());
   }
-  gone.WaitForNotification();
+  gone.wait();
   EXPECT_TRUE(stream->gone());
   stream->Write("into the void");
-  absl::Notification late;
-  stream->OnGone([&late] { late.Notify(); });  // asked for afterwards: told at once
-  late.WaitForNotification();
+  std::latch late{1};
+  stream->OnGone([&late] { late.count_down(); });  // asked for afterwards: told at once
+  late.wait();
 }
 
 TEST_F(ServerTest, DoesNotCallAnAnsweredPeerGone) {
@@ -263,11 +262,11 @@ TEST_F(ServerTest, ClosesAPeerThatTakesNothing) {
   const HttpServerLimits cases[] = {{.write_time = absl::Milliseconds(50)},
                                     {.backlog_bytes = 1 << 20}};
   for (const HttpServerLimits& limits : cases) {
-    absl::Notification gone;
+    std::latch gone{1};
     std::shared_ptr<Responder> stream;
     Serve(
         [&](ServedRequest, std::shared_ptr<Responder> reply) {
-          reply->OnGone([&gone] { gone.Notify(); });
+          reply->OnGone([&gone] { gone.count_down(); });
           reply->Begin(200, "text/plain");
           // More than the kernel's buffers take.
           for (int i = 0; i < 12; ++i) reply->Write(std::string(1 << 20, 'x'));
@@ -276,7 +275,7 @@ TEST_F(ServerTest, ClosesAPeerThatTakesNothing) {
         limits);
     RawClient client(port(), 4096);
     client.Write("GET / HTTP/1.1\r\n\r\n");
-    gone.WaitForNotification();
+    gone.wait();
     server_.reset();
   }
 }
@@ -303,14 +302,14 @@ TEST_F(ServerTest, ClosesConnectionsBeyondItsLimitAtOnce) {
 
 TEST_F(ServerTest, AResponderMayOutliveItsServer) {
   std::shared_ptr<Responder> held;
-  absl::Notification holding;
+  std::latch holding{1};
   Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
     held = std::move(reply);
-    holding.Notify();
+    holding.count_down();
   });
   RawClient client(port());
   client.Write("GET / HTTP/1.1\r\n\r\n");
-  holding.WaitForNotification();
+  holding.wait();
   server_.reset();
   EXPECT_TRUE(held->gone());
   held->Send(200, "text/plain", "too late");

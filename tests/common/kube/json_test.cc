@@ -551,7 +551,7 @@ TEST(ParseJsonTest, LeavesManagedFieldsOut) {
 
 TEST(ParseJsonTest, RefusesWhatIsNotJsonOrTooDeep) {
   for (std::string_view text :
-       {"", "{", "{\"a\":1", "<html>", "{}{}", "{\"a\":\xff}", "nul", "{'a':1}"}) {
+       {"", "{", "{\"a\":1", "<html>", "{}{}", "{\"a\":\xff}", "nul", "{'a':1}", "{\"a\":1e999}"}) {
     EXPECT_THAT(ParseJson(text),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not JSON")))
         << text;

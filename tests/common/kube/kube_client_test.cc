@@ -528,5 +528,20 @@ TEST_F(KubeClientTest, TellsOurClocksOffset) {
   EXPECT_EQ(client_->ClockOffset(), absl::ZeroDuration());
 }
 
+TEST_F(KubeClientTest, SeveralRepliesTellTheOffsetMoreExactlyThanWholeSeconds) {
+  waiter_.set_offset(absl::Milliseconds(500));
+  auto get_at = [this](absl::Duration server, std::string date) {
+    clock_.AdvanceTo(server);
+    absl::StatusOr<ObjectPtr> result = kNothing;
+    Call call = client_->Get({Kind::kLease, "shop", "l"}, Store(result));
+    transport_.Answer(404, "", {{"date", std::move(date)}});
+  };
+  get_at(absl::Milliseconds(900), "Thu, 01 Jan 2026 00:00:00 GMT");
+  EXPECT_EQ(client_->ClockOffset(), absl::Milliseconds(400));
+  get_at(absl::Milliseconds(5000), "Thu, 01 Jan 2026 00:00:05 GMT");
+  get_at(absl::Milliseconds(6999), "Thu, 01 Jan 2026 00:00:06 GMT");
+  EXPECT_EQ(client_->ClockOffset(), absl::Milliseconds(499));
+}
+
 }  // namespace
 }  // namespace snapkeeper
