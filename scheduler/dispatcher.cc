@@ -277,6 +277,7 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
       create.work.known_uid = uid;
       entry.created_time = loop_.Now();
       ArmDeadline(entry);
+      Unlink(entry);
       return Enqueue(entry);
     }
     return Finish(
@@ -345,16 +346,15 @@ void Dispatcher::Withdraw(const std::string& job_id) {
   }
 }
 
-void Dispatcher::Finish(Entry& entry, absl::Status status) {
-  Create& create = CreateOf(entry);
+void Dispatcher::Unlink(Entry& entry) {
   switch (entry.state) {
     case State::kLane: {
-      auto& waiting = lanes_[create.work.identity.claim_uid].waiting;
+      auto& waiting = lanes_[CreateOf(entry).work.identity.claim_uid].waiting;
       waiting.erase(std::find(waiting.begin(), waiting.end(), &entry));
       break;
     }
     case State::kCap:
-      caps_[create.work.target.driver].waiting.erase(entry.key);
+      caps_[CreateOf(entry).work.target.driver].waiting.erase(entry.key);
       break;
     case State::kQueued:
       queue_.erase(entry.key);
@@ -363,8 +363,14 @@ void Dispatcher::Finish(Entry& entry, absl::Status status) {
       pool_.Cancel(entry.id);
       break;
     case State::kBackoff:
+      entry.timer.Cancel();
       break;
   }
+}
+
+void Dispatcher::Finish(Entry& entry, absl::Status status) {
+  Create& create = CreateOf(entry);
+  Unlink(entry);
   if (!entry.created) --posting_;
   auto it = entries_.find(entry.id);
   const std::unique_ptr<Entry> owned = std::move(it->second);

@@ -103,6 +103,8 @@ class Dispatcher {
   void Failed(Entry& entry, const absl::Status& status);
   void ArmDeadline(Entry& entry);
   void OnDeadline(const std::string& id);
+  // Takes it out of whatever it waits in; an attempt under way is called off.
+  void Unlink(Entry& entry);
   void Finish(Entry& entry, absl::Status status);
 
   EventLoop& loop_;

@@ -82,8 +82,12 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
   if (!after || after->meta.deleting) return;
   auto it = states_.find(after->meta.uid);
   if (it == states_.end()) return Adopt(after);
-  if (after->status.epoch > epoch_) return Absorb(*after);
   PolicyState& state = it->second;
+  // Not our own write coming by.
+  if (after->status.epoch != epoch_ && !(before && before->status == after->status)) {
+    Absorb(*after);
+    if (after->status.epoch > epoch_) return;
+  }
   const bool edited = after->meta.generation != state.policy->meta.generation;
   state.policy = after;
   if (!edited) return;
@@ -783,6 +787,7 @@ void Runs::Absorb(const Policy& policy) {
         std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
   }
   state.missed_runs = std::max(state.missed_runs, status.missed_runs);
+  if (!state.recovered) return;  // Recover reads the newest status
   for (const RunRecord& record : status.recent_runs) {
     if (state.open.contains(record.instant) || state.history.contains(record.instant)) continue;
     if (state.missed.erase(record.instant) > 0) --state.missed_runs;

@@ -560,7 +560,9 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     if (place.name.empty()) {
       const auto selector = SelectorOf(request, place);
       if (!selector.ok()) return Fail(responder, selector.status());
-      for (const VersionPtr& version : store_.List(*place.served->stored, *selector)->items) {
+      const absl::StatusOr<Store::Page> page = store_.List(*place.served->stored, *selector);
+      if (!page.ok()) return Fail(responder, page.status());
+      for (const VersionPtr& version : page->items) {
         (void)store_
             .Delete({*place.served->stored, version->tags->ns, version->tags->name}, {},
                     request.user(), dry_run)

@@ -213,7 +213,8 @@ void SnapshotController::Fail(const Key& key, Work& work, const std::string& mes
 
 bool SnapshotController::Bind(const Key& key, Work& work) {
   auto snapshot = store_.Find<Snapshot>(key.first, key.second);
-  const ClassBehaviour& behaviour = BehaviourOf(snapshot->class_name);
+  const ClassBehaviour& behaviour = BehaviourOf(
+      snapshot->class_name.empty() ? DefaultClass(*snapshot).value_or("") : snapshot->class_name);
   if (behaviour.never_bound) return false;
   if (!Due(key, work, work.seen + Stretched(behaviour.bind_after, behaviour, work))) return false;
   if (snapshot->source_claim.empty()) {

@@ -284,6 +284,20 @@ TEST_F(DispatcherTest, AfterTheDeadlineASnapshotThatTurnsUpIsTakenOver) {
   EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("a").work).known_uid, "uid-a");
 }
 
+TEST_F(DispatcherTest, WhatIsTakenOverWhileItWaitsIsWaitedForNoMore) {
+  Submit("first", "claim-a");
+  Submit("second", "claim-a", "wide", absl::Seconds(2));
+  existing_["second"] = "uid-second";
+  Run(absl::Seconds(2));
+  ASSERT_THAT(executor_.Names(), ElementsAre("first", "second"));
+  executor_.Tell("second", Phase::kDone);
+  executor_.Tell("first", Phase::kCreated);
+  executor_.Tell("first", Phase::kCut);  // the lane is free: nobody may be left in it
+  EXPECT_THAT(executor_.Names(), ElementsAre("first"));
+  Submit("third", "claim-a");
+  EXPECT_THAT(executor_.Names(), ElementsAre("first", "third"));
+}
+
 TEST_F(DispatcherTest, NotReadyInTimeIsFinalAlthoughItsCodeIsRetryable) {
   Submit("a", "claim-a");
   executor_.Tell("a", Phase::kCreated);

@@ -382,7 +382,7 @@ TEST_F(StoreTest, ObserversSeeEveryWriteInOrder) {
   std::vector<std::string> seen;
   store_.OnWrite([&](const StoreWrite& write) {
     if (write.kind == Kind::kLease)
-      seen.push_back(fmt::format("{} {} {}{}", write.user, ToString(write.verb),
+      seen.push_back(fmt::format("{} {} {:d}{:d}", write.user, ToString(write.verb),
                                  write.before != nullptr, write.after != nullptr));
   });
   ASSERT_THAT(CreateLease("a"), IsOk());
