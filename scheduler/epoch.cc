@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,6 +15,10 @@ namespace {
 constexpr char kLeaseName[] = "snapkeeper-scheduler";
 
 }  // namespace
+
+int64_t EpochOf(const PolicyStatus& status) {
+  return status.epoch < std::numeric_limits<int32_t>::max() ? status.epoch : 0;
+}
 
 Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder)
     : loop_(loop),

@@ -16,6 +16,10 @@
 
 namespace snapkeeper {
 
+// The epoch of whoever wrote a status; 0 where it cannot be one, because leaseTransitions is an
+// int32: such a status was not written by a scheduler, and must not stop one.
+int64_t EpochOf(const PolicyStatus& status);
+
 // Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a
 // compare-and-swap by whoever takes over. It is no lock: names are. It tells executors and status
 // writes which of two schedulers came later. Loop thread only.

@@ -10,6 +10,7 @@
 #include "common/model/names.h"
 #include "common/model/reason.h"
 #include "common/model/retention.h"
+#include "scheduler/epoch.h"
 
 namespace snapkeeper {
 namespace {
@@ -84,9 +85,9 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
   if (it == states_.end()) return Adopt(after);
   PolicyState& state = it->second;
   // Not our own write coming by.
-  if (after->status.epoch != epoch_ && !(before && before->status == after->status)) {
+  if (EpochOf(after->status) != epoch_ && !(before && before->status == after->status)) {
     Absorb(*after);
-    if (after->status.epoch > epoch_) return;
+    if (EpochOf(after->status) > epoch_) return;
   }
   const bool edited = after->meta.generation != state.policy->meta.generation;
   state.policy = after;
@@ -99,7 +100,7 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
 }
 
 void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
-  if (policy->status.epoch > epoch_) return Absorb(*policy);
+  if (EpochOf(policy->status) > epoch_) return Absorb(*policy);
   PolicyState& state = states_[policy->meta.uid];
   state.policy = policy;
   const PolicyStatus& status = policy->status;
@@ -773,7 +774,7 @@ void Runs::UpdateConditions(PolicyState& state, absl::Time now) {
 }
 
 void Runs::Absorb(const Policy& policy) {
-  if (policy.status.epoch > epoch_) {
+  if (EpochOf(policy.status) > epoch_) {
     handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}",
                                   policy.meta.ns, policy.meta.name, policy.status.epoch, epoch_));
     return;

@@ -81,7 +81,7 @@ void Scheduler::OnSynced() {
     taking_ = true;
     int64_t floor = 0;
     caches_.policies().ForEach(
-        [&floor](const Policy& policy) { floor = std::max(floor, policy.status.epoch); });
+        [&floor](const Policy& policy) { floor = std::max(floor, EpochOf(policy.status)); });
     epoch_.Take(
         floor, [this](int64_t epoch) { OnEpoch(epoch); },
         [this](std::string why) { OnDeposed(std::move(why)); });

@@ -99,7 +99,8 @@ def test_apply_creates_then_changes_then_leaves_alone(kubectl):
 
 
 def test_apply_of_a_claim(kubectl):
-    assert "created" in kubectl("apply", "-f", "-", stdin=here(manifests.claim("", "applied")))
+    storage_class = get(kubectl, "pvc", "data-0")["spec"]["storageClassName"]
+    assert "created" in kubectl("apply", "-f", "-", stdin=here(manifests.claim("", "applied", storage_class=storage_class)))
     kubectl("wait", "pvc/applied", "--for=jsonpath={.status.phase}=Bound", "--timeout=10s")
     kubectl("delete", "pvc", "applied")
 
