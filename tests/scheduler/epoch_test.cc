@@ -1,0 +1,17 @@
+#include "scheduler/epoch.h"
+
+#include <gtest/gtest.h>
+
+namespace snapkeeper {
+namespace {
+
+TEST(EpochTest, WhatNoLeaseCanHoldIsNoEpoch) {
+  EXPECT_EQ(EpochOf({.epoch = 0}), 0);
+  EXPECT_EQ(EpochOf({.epoch = 7}), 7);
+  EXPECT_EQ(EpochOf({.epoch = 2147483646}), 2147483646);
+  EXPECT_EQ(EpochOf({.epoch = 2147483647}), 0);  // nobody could raise it
+  EXPECT_EQ(EpochOf({.epoch = int64_t{1} << 40}), 0);
+}
+
+}  // namespace
+}  // namespace snapkeeper
