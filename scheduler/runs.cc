@@ -23,6 +23,15 @@ std::string Text(const absl::Status& status) {
   return std::string(status.message().data(), status.message().size());
 }
 
+// An earlier run of the policy has not concluded this volume.
+bool HasEarlier(const PolicyState& state, absl::Time instant, const std::string& claim_uid) {
+  return std::any_of(state.open.begin(), state.open.lower_bound(instant),
+                     [&claim_uid](const auto& earlier) {
+                       auto it = earlier.second.volumes.find(claim_uid);
+                       return it != earlier.second.volumes.end() && !it->second.final();
+                     });
+}
+
 std::optional<absl::Time> InstantOf(const Snapshot& snapshot) {
   return ParseInstant(snapshot.instant);
 }
@@ -309,11 +318,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
 
 void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
   volume.driver = target.driver;
-  const bool overlaps = std::any_of(
-      state.open.begin(), state.open.lower_bound(run.instant), [&volume](const auto& earlier) {
-        auto it = earlier.second.volumes.find(volume.claim_uid);
-        return it != earlier.second.volumes.end() && !it->second.final();
-      });
+  const bool overlaps = HasEarlier(state, run.instant, volume.claim_uid);
   if (!overlaps) return Ask(state, run, volume, target, "");
   auto blocked = std::make_unique<Blocked>(Blocked{.policy_uid = state.policy->meta.uid,
                                                    .claim_uid = volume.claim_uid,
@@ -346,12 +351,7 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
     }
   }
   if (best == blocked_.end()) return;
-  const bool overlaps =
-      std::any_of(state.open.begin(), state.open.lower_bound((*best)->instant),
-                  [&claim_uid](const auto& earlier) {
-                    auto it = earlier.second.volumes.find(claim_uid);
-                    return it != earlier.second.volumes.end() && !it->second.final();
-                  });
+  const bool overlaps = HasEarlier(state, (*best)->instant, claim_uid);
   if (overlaps) return;
   const std::unique_ptr<Blocked> owned = std::move(*best);
   blocked_.erase(best);
