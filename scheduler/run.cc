@@ -89,7 +89,8 @@ Run FromRecord(const RunRecord& record) {
           .completion_time = record.completion_time,
           .carried = record.counts};
   run.carried.selected = 0;
-  if (!record.completion_time) run.carried.pending = run.carried.succeeded = 0;
+  if (!record.completion_time)
+    run.carried.pending = run.carried.succeeded = run.carried.succeeded_late = 0;
   for (const RunFailure& failure : record.failures) {
     run.volumes[failure.claim_uid] = {.claim = failure.claim,
                                       .claim_uid = failure.claim_uid,

@@ -57,8 +57,8 @@ inline constexpr size_t kMaxOpenRuns = 10;
 RunRecord ToRecord(const Run& run);
 
 // What an entry written by an earlier leader tells, as a run without jobs: its failures as final
-// volumes, the rest of its counts carried, except pending and succeeded ones, whose snapshots can
-// be looked up. For an entry that is settled nothing is left out.
+// volumes, the rest of its counts carried, except pending and succeeded ones (in time or late),
+// whose snapshots can be looked up. For an entry that is settled nothing is left out.
 Run FromRecord(const RunRecord& record);
 
 }  // namespace snapkeeper

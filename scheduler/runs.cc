@@ -36,6 +36,14 @@ std::optional<absl::Time> InstantOf(const Snapshot& snapshot) {
   return ParseInstant(snapshot.instant);
 }
 
+// Every instant up to here has its record in this status, or had it, or is one of its missedRuns:
+// an entry and everything before it were accounted for in the write that made it.
+absl::Time AccountedUpTo(const PolicyStatus& status) {
+  absl::Time up_to = status.last_schedule_time.value_or(absl::InfinitePast());
+  for (const RunRecord& record : status.recent_runs) up_to = std::max(up_to, record.instant);
+  return up_to;
+}
+
 }  // namespace
 
 Runs::Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher,
@@ -119,19 +127,13 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   state.last_successful = status.last_successful_time;
   state.missed_runs = status.missed_runs;
   state.conditions = status.conditions;
-  absl::Time since = std::max(policy->meta.created, state.watermark.value_or(absl::InfinitePast()));
-  for (const RunRecord& record : status.recent_runs) {
-    // An entry and everything before it were accounted for in the write that made it.
-    since = std::max(since, record.instant);
-    if (record.completion_time) {
-      Run& run = state.history[record.instant] = FromRecord(record);
-      run.written = true;
-    }
-  }
+  TakeOverSettled(state, status);
+  state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
   // A policy that was edited before anyone saw it: what it was then is not known, so its past is
   // not fired.
   if (state.schedule_hash.empty() && policy->meta.generation > 1) state.schedule_hash = "unknown";
-  state.fired_up_to = std::max(since, state.schedule_since.value_or(absl::InfinitePast()));
+  state.fired_up_to =
+      std::max(state.adopted_up_to, state.schedule_since.value_or(absl::InfinitePast()));
   Compile(state);
   Fire(state);
   if (recovered_) Recover(state);
@@ -382,30 +384,38 @@ void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& ta
   volume.job_id = dispatcher_.Submit(std::move(create));
 }
 
+std::pair<PolicyState*, Run*> Runs::FindOpen(const std::string& policy_uid, absl::Time instant) {
+  auto state = states_.find(policy_uid);
+  if (state == states_.end()) return {nullptr, nullptr};
+  auto run = state->second.open.find(instant);
+  if (run == state->second.open.end()) return {nullptr, nullptr};
+  return {&state->second, &run->second};
+}
+
 void Runs::OnProgress(const std::string& policy_uid, absl::Time instant,
                       const std::string& claim_uid, const JobEvent& event) {
-  PolicyState& state = states_.at(policy_uid);
-  Run& run = state.open.at(instant);
-  RunVolume& volume = run.volumes.at(claim_uid);
+  const auto [state, run] = FindOpen(policy_uid, instant);
+  if (!run) return;  // another leader has settled it
+  RunVolume& volume = run->volumes.at(claim_uid);
   volume.snapshot_uid = event.snapshot_uid;
   volume.posted = true;
-  CheckRun(state, instant);
+  CheckRun(*state, instant);
 }
 
 void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
                   const absl::Status& status) {
-  PolicyState& state = states_.at(policy_uid);
-  Run& run = state.open.at(instant);
-  RunVolume& volume = run.volumes.at(claim_uid);
+  const auto [state, run] = FindOpen(policy_uid, instant);
+  if (!run) return;  // another leader has settled it
+  RunVolume& volume = run->volumes.at(claim_uid);
   volume.job_id.clear();
   if (status.ok()) {
-    Conclude(state, run, volume, Outcome::kSucceeded, Reason::kNone, "");
+    Conclude(*state, *run, volume, Outcome::kSucceeded, Reason::kNone, "");
   } else if (absl::IsCancelled(status)) {
-    Conclude(state, run, volume, Outcome::kCancelled, Reason::kNone, Text(status));
+    Conclude(*state, *run, volume, Outcome::kCancelled, Reason::kNone, Text(status));
   } else {
-    Conclude(state, run, volume, Outcome::kFailed, ReasonOf(status), Text(status));
+    Conclude(*state, *run, volume, Outcome::kFailed, ReasonOf(status), Text(status));
   }
-  CheckRun(state, instant);
+  CheckRun(*state, instant);
 }
 
 void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
@@ -446,6 +456,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
       state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), when);
     }
     if (!run.AllFinal()) handlers_.dirty(uid, kSettleSoon);
+    if (state.recovered) JudgeMissed(state);
   }
   if (!run.posted_time || !run.AllFinal()) return;
   run.completion_time = loop_.Now();
@@ -527,6 +538,7 @@ void Runs::Recover(PolicyState& state) {
                true);
   }
   JudgeMissed(state);
+  AmendLate(state);
   handlers_.series_changed(uid);
   // A policy that nobody has written to yet is told that it was seen.
   if (state.policy->status.observed_generation != state.policy->meta.generation)
@@ -572,6 +584,12 @@ void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
 
 void Runs::JudgeMissed(PolicyState& state) {
   if (state.unjudged.empty()) return;
+  // The write that counts them must also show that everything up to them is accounted for: by a
+  // later run, or by the watermark, which passes no run that still posts.
+  const absl::Time newest = *std::max_element(state.unjudged.begin(), state.unjudged.end());
+  const bool all_posted = std::all_of(state.open.begin(), state.open.end(),
+                                      [](const auto& run) { return run.second.posted_time; });
+  if (!all_posted && state.open.rbegin()->first < newest) return;
   std::vector<absl::Time> missed;
   std::swap(missed, state.unjudged);
   std::sort(missed.begin(), missed.end());
@@ -590,22 +608,19 @@ void Runs::JudgeMissed(PolicyState& state) {
       ++counted;
     }
   }
-  // What is accounted for is behind the watermark, unless a run before it still posts.
-  if (state.open.empty() || state.open.begin()->second.posted_time) {
-    state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), missed.back());
-  }
+  if (all_posted)
+    state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), newest);
   if (counted == 0) return;
   metrics_.CountMissed(counted);
   log_.Warning("missed", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
                           {"instants", counted},
-                          {"newest", FormatInstant(missed.back())}});
+                          {"newest", FormatInstant(newest)}});
   if (std::exchange(state.unjudged_too_many, false)) {
     Warn(state, "TooManyMissed",
          fmt::format("more than {} instants were missed; {} are counted", kMaxMissed, kMaxMissed));
   } else {
     Warn(state, "MissedRuns",
-         fmt::format("{} instants were missed, the newest at {}", counted,
-                     FormatInstant(missed.back())));
+         fmt::format("{} instants were missed, the newest at {}", counted, FormatInstant(newest)));
   }
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }
@@ -674,6 +689,15 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
 void Runs::ContentChanged(const Content& content) {
   const auto snapshot = caches_.snapshots().Find(content.snapshot_ns, content.snapshot_name);
   if (snapshot) SnapshotChanged(snapshot, snapshot);
+}
+
+void Runs::AmendLate(PolicyState& state) {
+  for (const auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
+    if (snapshot->meta.ns == state.policy->meta.ns && ProvenIdentity(*snapshot) &&
+        InstantOf(*snapshot)) {
+      AmendLate(state, *snapshot);
+    }
+  }
 }
 
 void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
@@ -773,31 +797,67 @@ void Runs::UpdateConditions(PolicyState& state, absl::Time now) {
   state.conditions = std::move(wanted);
 }
 
+void Runs::TakeOverSettled(PolicyState& state, const PolicyStatus& status) {
+  for (const RunRecord& record : status.recent_runs) {
+    if (!record.completion_time) continue;
+    Abandon(state, record.instant);
+    Run& run = state.history[record.instant] = FromRecord(record);
+    run.written = true;
+  }
+}
+
+void Runs::Abandon(PolicyState& state, absl::Time instant) {
+  auto it = state.open.find(instant);
+  if (it == state.open.end()) return;
+  const Run run = std::move(it->second);
+  state.open.erase(it);
+  std::erase_if(blocked_, [&](const auto& blocked) {
+    return blocked->policy_uid == state.policy->meta.uid && blocked->instant == instant;
+  });
+  for (const auto& [claim_uid, volume] : run.volumes) {
+    // One that was posted runs to its end, and nobody listens.
+    if (!volume.job_id.empty() && !volume.posted) dispatcher_.Withdraw(volume.job_id);
+    Unblock(state, claim_uid);
+  }
+}
+
 void Runs::Absorb(const Policy& policy) {
-  if (EpochOf(policy.status) > epoch_) {
+  const PolicyStatus& status = policy.status;
+  if (EpochOf(status) > epoch_) {
     handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}",
-                                  policy.meta.ns, policy.meta.name, policy.status.epoch, epoch_));
+                                  policy.meta.ns, policy.meta.name, status.epoch, epoch_));
     return;
   }
   auto it = states_.find(policy.meta.uid);
-  if (it == states_.end()) return;
+  if (it == states_.end() || EpochOf(status) == epoch_) return;
   PolicyState& state = it->second;
-  const PolicyStatus& status = policy.status;
   if (status.last_schedule_time) {
     state.watermark =
         std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
   }
-  state.missed_runs = std::max(state.missed_runs, status.missed_runs);
-  if (!state.recovered) return;  // Recover reads the newest status
-  for (const RunRecord& record : status.recent_runs) {
-    if (state.open.contains(record.instant) || state.history.contains(record.instant)) continue;
-    if (state.missed.erase(record.instant) > 0) --state.missed_runs;
-    if (record.completion_time) {
-      state.history[record.instant] = FromRecord(record);
-    } else {
-      RecoverRun(state, FromRecord(record), !record.posted_time);
+  // Of the instants since we took over, it has counted as missed what it has no record of. We may
+  // have run some of those, and have counted others after them.
+  const absl::Time up_to = AccountedUpTo(status);
+  std::erase_if(state.unjudged, [up_to](absl::Time instant) { return instant <= up_to; });
+  state.fired_up_to = std::max(state.fired_up_to, up_to);
+  TakeOverSettled(state, status);
+  state.missed_runs = status.missed_runs;
+  for (const RunRecord& record : status.recent_runs) state.missed.erase(record.instant);
+  for (const absl::Time instant : state.missed) state.missed_runs += instant > up_to;
+  for (const auto* runs : {&state.open, &state.history}) {
+    for (const auto& [instant, run] : *runs) {
+      const bool recorded =
+          std::any_of(status.recent_runs.begin(), status.recent_runs.end(),
+                      [when = instant](const RunRecord& r) { return r.instant == when; });
+      state.missed_runs -= instant > state.adopted_up_to && instant <= up_to && !recorded;
     }
   }
+  if (!state.recovered) return;  // Recover reads the rest from the newest status
+  for (const RunRecord& record : status.recent_runs) {
+    if (state.open.contains(record.instant) || state.history.contains(record.instant)) continue;
+    RecoverRun(state, FromRecord(record), !record.posted_time);
+  }
+  AmendLate(state);
   TrimHistory(state);
 }
 

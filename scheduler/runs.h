@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/event_loop.h"
@@ -34,7 +35,8 @@ struct PolicyState {
   bool gone = false;           // deleted: kept until its open runs have settled
   bool recovered = false;  // what an earlier leader left was taken up; nothing is written before
 
-  absl::Time fired_up_to;  // instants up to here were handed out or counted
+  absl::Time adopted_up_to;  // what an earlier leader had accounted for when we took over
+  absl::Time fired_up_to;    // instants up to here were handed out or counted
   absl::Time next = absl::InfiniteFuture();
 
   std::optional<absl::Time> watermark;
@@ -91,8 +93,8 @@ class Runs {
   std::optional<PolicyStatus> Status(const std::string& policy_uid);
   // That status is durable now.
   void Written(const std::string& policy_uid, const PolicyStatus& status);
-  // A status that somebody else wrote since: takes over what it knows and we do not. Deposes us if
-  // its epoch is higher.
+  // A status that an earlier leader wrote since we took over: what it settled and counted stands.
+  // Deposes us if its epoch is higher.
   void Absorb(const Policy& policy);
 
   const PolicyState* Find(const std::string& policy_uid) const;
@@ -117,12 +119,16 @@ class Runs {
   void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason, std::string message);
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;
   void TakeUpSnapshots(PolicyState& state, Run& run);
+  void TakeOverSettled(PolicyState& state, const PolicyStatus& status);
+  // Another leader has settled this run: what is under way for it here does not count.
+  void Abandon(PolicyState& state, absl::Time instant);
   void SelectInto(PolicyState& state, Run& run);
 
   void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
            const std::string& known_uid);
   void AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target);
   void Unblock(PolicyState& state, const std::string& claim_uid);
+  std::pair<PolicyState*, Run*> FindOpen(const std::string& policy_uid, absl::Time instant);
   void OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
                   const JobEvent& event);
   void OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
@@ -131,6 +137,7 @@ class Runs {
                 std::string message);
   void CheckRun(PolicyState& state, absl::Time instant);
   void WithdrawAll(PolicyState& state);
+  void AmendLate(PolicyState& state);
   void AmendLate(PolicyState& state, const Snapshot& snapshot);
   void TrimHistory(PolicyState& state);
   void Forget(const std::string& policy_uid);
