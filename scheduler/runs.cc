@@ -166,17 +166,11 @@ const PolicyState* Runs::Find(const std::string& policy_uid) const {
 }
 
 void Runs::TrimHistory(PolicyState& state) {
-  size_t over =
-      state.history.size() -
-      std::min(state.history.size(), static_cast<size_t>(state.policy->spec.run_history_limit));
-  for (auto it = state.history.begin(); over > 0 && it != state.history.end();) {
-    if (!it->second.written) {
-      ++it;
-      continue;
-    }
-    it = state.history.erase(it);
-    --over;
-  }
+  // The oldest go, and what is not written yet stays beyond the limit until it is: ForgottenUpTo
+  // relies on it.
+  ptrdiff_t over = std::ssize(state.history) - state.policy->spec.run_history_limit;
+  for (auto it = state.history.begin(); over > 0; --over)
+    it = it->second.written ? state.history.erase(it) : std::next(it);
 }
 
 void Runs::Written(const std::string& policy_uid, const PolicyStatus& status) {
@@ -514,6 +508,14 @@ std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const
   return instants;
 }
 
+absl::Time Runs::ForgottenUpTo(const PolicyState& state) const {
+  const auto limit = static_cast<ptrdiff_t>(state.policy->spec.run_history_limit);
+  auto oldest = state.history.rbegin();
+  if (oldest == state.history.rend()) return absl::InfinitePast();
+  std::advance(oldest, std::min<ptrdiff_t>(limit, std::ssize(state.history)) - 1);
+  return oldest->first;
+}
+
 void Runs::Recover(PolicyState& state) {
   if (state.recovered || state.gone) return;
   state.recovered = true;
@@ -523,13 +525,23 @@ void Runs::Recover(PolicyState& state) {
     Run run = FromRecord(record);
     RecoverRun(state, std::move(run), !record.posted_time);
   }
-  // Snapshots past the watermark whose run was never written.
-  const absl::Time watermark =
-      std::max(state.policy->meta.created,
-               state.policy->status.last_schedule_time.value_or(absl::InfinitePast()));
+  // Snapshots whose run was never written.
   for (const absl::Time instant : InstantsWithSnapshots(state)) {
-    if (instant <= watermark || state.open.contains(instant) || state.history.contains(instant))
+    if (state.open.contains(instant) || state.history.contains(instant) ||
+        instant <= ForgottenUpTo(state)) {
       continue;
+    }
+    // It was counted as missed, and then an executor's request that was under way came through.
+    if (instant <= state.adopted_up_to) --state.missed_runs;
+    if (state.schedule && !state.policy->spec.suspend && instant > state.fired_up_to) {
+      // The clock is off, and nothing fires; but this instant and those before it have been.
+      const Due due = DueFires({.schedule = &state.schedule->cron,
+                                .zone = state.schedule->zone,
+                                .since = state.fired_up_to,
+                                .now = instant});
+      state.unjudged.insert(state.unjudged.end(), due.missed.begin(), due.missed.end());
+      state.fired_up_to = instant;
+    }
     std::erase(state.unjudged, instant);
     RecoverRun(state,
                Run{.instant = instant,
@@ -589,7 +601,9 @@ void Runs::JudgeMissed(PolicyState& state) {
   const absl::Time newest = *std::max_element(state.unjudged.begin(), state.unjudged.end());
   const bool all_posted = std::all_of(state.open.begin(), state.open.end(),
                                       [](const auto& run) { return run.second.posted_time; });
-  if (!all_posted && state.open.rbegin()->first < newest) return;
+  const bool run_since = (!state.open.empty() && state.open.rbegin()->first > newest) ||
+                         (!state.history.empty() && state.history.rbegin()->first > newest);
+  if (!all_posted && !run_since) return;
   std::vector<absl::Time> missed;
   std::swap(missed, state.unjudged);
   std::sort(missed.begin(), missed.end());
@@ -673,9 +687,14 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
   const std::optional<Identity> identity = ProvenIdentity(*after);
   const std::optional<absl::Time> instant = InstantOf(*after);
   if (!identity || !instant) return;
-  if (state.missed.erase(*instant) > 0) {
+  const bool counted = state.missed.erase(*instant) > 0;
+  const bool known = state.open.contains(*instant) || state.history.contains(*instant);
+  const bool judged =
+      *instant <= state.fired_up_to &&
+      std::find(state.unjudged.begin(), state.unjudged.end(), *instant) == state.unjudged.end();
+  if (counted || (!known && judged && *instant > ForgottenUpTo(state))) {
     // An executor was still asking for it when the leader before us died.
-    --state.missed_runs;
+    if (counted || *instant <= state.adopted_up_to) --state.missed_runs;
     RecoverRun(state,
                Run{.instant = *instant,
                    .generation = state.policy->meta.generation,

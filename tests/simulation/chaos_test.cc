@@ -86,13 +86,13 @@ class Chaos {
     world_.StartExecutor("executor-0");
     world_.StartExecutor("executor-1");
     world_.RunFor(absl::Seconds(2));
-    world_.AddPolicy("fast", {{"schedule", "@every 30s"},
-                              {"startingDeadlineSeconds", 300},
-                              {"readyTimeoutSeconds", 120},
-                              {"retention", {{"keepLast", 3}}}});
-    world_.AddPolicy(
-        "slow", {{"schedule", "@every 120s"}, {"retention", {{"keepLast", 2}, {"maxAge", "10m"}}}});
-    created_ = world_.Now();
+    AddPolicy("fast", absl::Seconds(30),
+              {{"startingDeadlineSeconds", 300},
+               {"readyTimeoutSeconds", 120},
+               {"retention", {{"keepLast", 3}}}});
+    AddPolicy("slow", absl::Seconds(120), {{"retention", {{"keepLast", 2}, {"maxAge", "10m"}}}});
+    AddPolicy("skip", absl::Seconds(60),
+              {{"missedRunPolicy", "Skip"}, {"retention", {{"keepLast", 1}}}});
     StartScheduler();
   }
 
@@ -118,8 +118,8 @@ class Chaos {
     world_.RunFor(absl::Minutes(10));
     Reap();
     ASSERT_EQ(schedulers_.size(), 1u) << "one scheduler is left";
-    Check("fast", absl::Seconds(30));
-    Check("slow", absl::Seconds(120));
+    for (const std::string& policy : policies_)
+      world_.oracle().CheckAccounted(*world_.PolicyOf(policy), world_.Now() - absl::Minutes(3));
   }
 
   const std::vector<std::string>& violations() { return world_.oracle().violations(); }
@@ -200,23 +200,18 @@ class Chaos {
         if (schedulers_.empty()) StartScheduler();
     }
   }
-  void Check(const std::string& name, absl::Duration period) {
-    const std::string uid = world_.simulator().store().Find<Policy>("default", name)->meta.uid;
-    std::vector<absl::Time> instants;
-    const int64_t step = absl::ToInt64Seconds(period);
-    const absl::Time end = world_.Now() - absl::Minutes(3);
-    for (int64_t k = absl::ToUnixSeconds(created_) / step + 1;
-         absl::FromUnixSeconds(k * step) <= end; ++k) {
-      instants.push_back(absl::FromUnixSeconds(k * step));
-    }
-    world_.oracle().CheckAccounted(uid, instants);
+  void AddPolicy(const std::string& name, absl::Duration period, nlohmann::json spec) {
+    spec["schedule"] = fmt::format("@every {}s", absl::ToInt64Seconds(period));
+    world_.AddPolicy(name, std::move(spec));
+    world_.oracle().ExpectAll(*world_.PolicyOf(name));
+    policies_.push_back(name);
   }
 
   Rng rng_;
   World world_;
   bool active_ = false;
   RandomFaults faults_;
-  absl::Time created_;
+  std::vector<std::string> policies_;
   int next_scheduler_ = 0;
   std::set<std::string> schedulers_, frozen_;
 };

@@ -121,30 +121,54 @@ void Oracle::OnPolicy(const Policy* before, const Policy& after, absl::Time now)
       it->second = r;
     }
   }
+  CheckMissed(after, now);
 }
 
-void Oracle::CheckAccounted(const std::string& policy_uid,
-                            const std::vector<absl::Time>& instants) {
-  size_t unrecorded = 0;
+void Oracle::ExpectAll(const Policy& policy) {
+  expected_.try_emplace(policy.meta.uid,
+                        Expected{*CompileSchedule(policy.spec), policy.meta.created, {}});
+}
+
+void Oracle::CheckMissed(const Policy& policy, absl::Time now) {
+  auto it = expected_.find(policy.meta.uid);
+  if (it == expected_.end()) return;
+  auto& [schedule, up_to, unrecorded] = it->second;
+  absl::Time end = policy.status.last_schedule_time.value_or(absl::InfinitePast());
+  for (const RunRecord& r : policy.status.recent_runs) {
+    end = std::max(end, r.instant);
+    unrecorded.erase(r.instant);
+  }
+  for (auto next = schedule.cron.Next(up_to, schedule.zone); next && *next <= end;
+       next = schedule.cron.Next(*next, schedule.zone)) {
+    up_to = *next;
+    if (!records_.contains({policy.meta.uid, *next})) unrecorded.insert(*next);
+  }
+  if (static_cast<int64_t>(unrecorded.size()) == policy.status.missed_runs) return;
   std::string which;
-  for (const absl::Time instant : instants) {
-    auto it = records_.find({policy_uid, instant});
-    if (it == records_.end()) {
-      ++unrecorded;
-      which += FormatInstant(instant) + " ";
-      if (taken_.contains({policy_uid, instant})) {
-        Violation(instant,
-                  fmt::format("G2: {} has snapshots and no record", FormatInstant(instant)));
-      }
-    } else if (!IsSettled(it->second)) {
-      Violation(instant, fmt::format("G2: {} never settled", FormatInstant(instant)));
+  for (const absl::Time instant : unrecorded) which += " " + FormatInstant(instant);
+  Violation(now,
+            fmt::format("G2: {} instants of {} have no record, {} are counted as missed:{}",
+                        unrecorded.size(), policy.meta.name, policy.status.missed_runs, which));
+}
+
+void Oracle::CheckAccounted(const Policy& policy, absl::Time end) {
+  const Expected& expected = expected_.at(policy.meta.uid);
+  const auto next = expected.schedule.cron.Next(expected.up_to, expected.schedule.zone);
+  if (next && *next <= end) {
+    Violation(end, fmt::format("G2: {} of {} is not accounted for", FormatInstant(*next),
+                               policy.meta.name));
+  }
+  for (const absl::Time instant : expected.unrecorded) {
+    if (taken_.contains({policy.meta.uid, instant})) {
+      Violation(end, fmt::format("G2: {} of {} has snapshots and no record", FormatInstant(instant),
+                                 policy.meta.name));
     }
   }
-  const int64_t missed = policies_.at(policy_uid).status.missed_runs;
-  if (static_cast<int64_t>(unrecorded) != missed) {
-    Violation(instants.empty() ? absl::UnixEpoch() : instants.back(),
-              fmt::format("G2: {} instants have no record, {} are counted as missed: {}",
-                          unrecorded, missed, which));
+  for (const auto& [key, record] : records_) {
+    if (key.first == policy.meta.uid && key.second <= end && !IsSettled(record)) {
+      Violation(end, fmt::format("G2: {} of {} never settled", FormatInstant(key.second),
+                                 policy.meta.name));
+    }
   }
 }
 

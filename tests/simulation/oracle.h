@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/model/policy.h"
 #include "simulator/store.h"
 
 namespace snapkeeper {
@@ -19,8 +20,11 @@ class Oracle {
  public:
   void OnWrite(const StoreWrite& write, absl::Time now);
 
-  // G2 for one policy: every instant has one settled run in the record, or is one of missedRuns.
-  void CheckAccounted(const std::string& policy_uid, const std::vector<absl::Time>& instants);
+  // This policy keeps its schedule and is not suspended: from now on each write of its status must
+  // have a record of every instant up to its newest, or count it as missed.
+  void ExpectAll(const Policy& policy);
+  // At the end: it was accounted for up to `end`, and every run up to there is settled.
+  void CheckAccounted(const Policy& policy, absl::Time end);
   // Every instant of `instants` has exactly one snapshot of each of `claims` volumes, that was
   // ready at some time.
   void CheckTaken(const std::string& policy_uid, const std::vector<absl::Time>& instants,
@@ -40,6 +44,7 @@ class Oracle {
                   absl::Time now);
   void OnOurDelete(const Snapshot& snapshot, absl::Time now);
   void OnPolicy(const Policy* before, const Policy& after, absl::Time now);
+  void CheckMissed(const Policy& policy, absl::Time now);
   void Violation(absl::Time now, std::string text);
 
   std::map<std::pair<std::string, std::string>, std::map<std::string, Snapshot>>
@@ -48,6 +53,12 @@ class Oracle {
   std::map<PolicyInstant, std::set<std::string>> taken_, ever_ready_;  // claim UIDs
   std::map<std::string, Policy> policies_;                             // by UID
   std::map<PolicyInstant, RunRecord> records_;
+  struct Expected {
+    CompiledSchedule schedule;
+    absl::Time up_to;
+    std::set<absl::Time> unrecorded;  // instants up to there without a record
+  };
+  std::map<std::string, Expected> expected_;  // by policy UID
   std::vector<std::string> violations_;
   Counts counts_;
 };

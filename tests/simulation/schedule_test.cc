@@ -33,9 +33,7 @@ class ScheduleTest : public ::testing::Test {
     // Claims exist for a while before the first instant.
     world_.RunFor(absl::Seconds(3));
   }
-  std::string Uid(const std::string& policy) {
-    return world_.simulator().store().Find<Policy>("default", policy)->meta.uid;
-  }
+  std::string Uid(const std::string& policy) { return world_.PolicyOf(policy)->meta.uid; }
 
   static constexpr int kClaims = 3;
   World world_;
@@ -43,13 +41,14 @@ class ScheduleTest : public ::testing::Test {
 
 TEST_F(ScheduleTest, EveryInstantGetsOneReadySnapshotOfEachVolumeAndThreeAreKept) {
   world_.AddPolicy("fast", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
+  world_.oracle().ExpectAll(*world_.PolicyOf("fast"));
   const absl::Time created = world_.Now();
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(10));
   const std::vector<absl::Time> instants =
       Every(absl::Seconds(10), created, world_.Now() - absl::Seconds(10));
   world_.oracle().CheckTaken(Uid("fast"), instants, kClaims);
-  world_.oracle().CheckAccounted(Uid("fast"), instants);
+  world_.oracle().CheckAccounted(*world_.PolicyOf("fast"), instants.back());
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
   EXPECT_LE(world_.SnapshotsOf("fast").size(), 5u * kClaims);
   EXPECT_GE(world_.SnapshotsOf("fast").size(), 3u * kClaims);
@@ -112,6 +111,7 @@ TEST_F(ScheduleTest, EditingSuspendingAndResumingNeverFiresThePast) {
 
 TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
   world_.AddPolicy("two", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
+  world_.oracle().ExpectAll(*world_.PolicyOf("two"));
   const absl::Time created = world_.Now();
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Seconds(25));
@@ -122,7 +122,7 @@ TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
   world_.RunFor(absl::Minutes(1));
   const auto instants = Every(absl::Seconds(10), created, world_.Now() - absl::Seconds(10));
   world_.oracle().CheckTaken(Uid("two"), instants, kClaims);
-  world_.oracle().CheckAccounted(Uid("two"), instants);
+  world_.oracle().CheckAccounted(*world_.PolicyOf("two"), instants.back());
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 

@@ -235,13 +235,17 @@ void World::DeletePolicy(const std::string& name, const std::string& ns) {
   ASSERT_TRUE(deleted.ok()) << deleted.status();
 }
 
+std::shared_ptr<const Policy> World::PolicyOf(const std::string& name, const std::string& ns) {
+  return simulator_.store().Find<Policy>(ns, name);
+}
+
 PolicyStatus World::StatusOf(const std::string& name, const std::string& ns) {
-  return simulator_.store().Find<Policy>(ns, name)->status;
+  return PolicyOf(name, ns)->status;
 }
 
 std::vector<std::shared_ptr<const Snapshot>> World::SnapshotsOf(const std::string& policy,
                                                                 const std::string& ns) {
-  const std::string uid = simulator_.store().Find<Policy>(ns, policy)->meta.uid;
+  const std::string uid = PolicyOf(policy, ns)->meta.uid;
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   simulator_.store().ForEach<Snapshot>([&](const Snapshot& s) {
     if (s.meta.ns == ns && s.policy_uid == uid) snapshots.push_back(std::make_shared<Snapshot>(s));

@@ -76,6 +76,8 @@ class World {
   void PatchPolicy(const std::string& name, const nlohmann::json& patch,
                    const std::string& ns = "default");
   void DeletePolicy(const std::string& name, const std::string& ns = "default");
+  std::shared_ptr<const Policy> PolicyOf(const std::string& name,
+                                         const std::string& ns = "default");
   PolicyStatus StatusOf(const std::string& name, const std::string& ns = "default");
   std::vector<std::shared_ptr<const Snapshot>> SnapshotsOf(const std::string& policy,
                                                            const std::string& ns = "default");

@@ -37,13 +37,14 @@ TEST(YearTest, FortyHourlyPoliciesKeepEveryGuarantee) {
                           {"timeZone", i % 2 ? "America/New_York" : "Australia/Lord_Howe"},
                           {"selector", {{"matchLabels", {{"app", app}}}}},
                           {"retention", {{"keepLast", 24}}}});
+    world.oracle().ExpectAll(*world.PolicyOf(app));
   }
   world.StartScheduler("scheduler-0");
   const absl::Time begin = world.Now();
   world.RunFor(absl::Hours(24) * Days() + absl::Minutes(59) + absl::Seconds(50));
 
   for (int i = 0; i < kPolicies; ++i) {
-    const auto policy = world.simulator().store().Find<Policy>("default", fmt::format("app-{}", i));
+    const auto policy = world.PolicyOf(fmt::format("app-{}", i));
     const CompiledSchedule schedule = *CompileSchedule(policy->spec);
     std::vector<absl::Time> instants;
     for (auto next = schedule.cron.Next(begin, schedule.zone);
@@ -55,7 +56,7 @@ TEST(YearTest, FortyHourlyPoliciesKeepEveryGuarantee) {
     // the test would not see below.
     EXPECT_GE(instants.size(), 24u * static_cast<size_t>(Days()) - 1);
     world.oracle().CheckTaken(policy->meta.uid, instants, 1);
-    world.oracle().CheckAccounted(policy->meta.uid, instants);
+    world.oracle().CheckAccounted(*policy, world.Now() - absl::Minutes(1));
     EXPECT_THAT(world.SnapshotsOf(policy->meta.name),
                 ::testing::SizeIs(::testing::AllOf(::testing::Ge(24u), ::testing::Le(26u))));
   }
