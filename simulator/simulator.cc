@@ -156,18 +156,34 @@ class Simulator::Client : public KubeApi {
     return (*version)->value;
   }
 
+  template <class Done, class Result>
+  static void Answer(const std::shared_ptr<Session>& session,
+                     const std::shared_ptr<std::optional<Done>>& pending, Result result,
+                     std::function<void()> first = nullptr) {
+    if (session->loop == nullptr || !pending->has_value()) return;
+    session->loop->Post(
+        [session, pending, result = std::move(result), first = std::move(first)]() mutable {
+          if (session->loop == nullptr || !pending->has_value()) return;
+          if (first) first();
+          Done callback = std::move(**pending);
+          pending->reset();
+          callback(std::move(result));
+        });
+  }
+
   // `act` is what the server does; it arrives even if the client has gone by then.
   template <class Result, class Act, class Done>
   Call Send(Verb verb, const ObjectKey& key, Act act, Done done) {
     auto pending = std::make_shared<std::optional<Done>>(std::move(done));
     const absl::Duration sent = session_->loop->Elapsed();
     Simulator& simulator = *session_->simulator;
-    Fault fault = simulator.FaultFor(session_->user, verb, key);
+    const Fault fault = simulator.FaultFor(session_->user, verb, key);
     if (fault.request_delay + fault.reply_delay > kRequestDeadline) {
-      fault.request_delay = std::min(fault.request_delay, kRequestDeadline);
-      fault.reply_delay = kRequestDeadline - fault.request_delay;
-      if (fault.reply.ok())
-        fault.reply = absl::DeadlineExceededError("no answer within the deadline");
+      // The client gives up; the request may still arrive.
+      simulator.Later(kRequestDeadline, [session = session_, pending] {
+        Answer(session, pending,
+               Result(absl::DeadlineExceededError("no answer within the deadline")));
+      });
     }
     simulator.Later(fault.request_delay, [session = session_, pending, fault, sent,
                                           act = std::move(act)]() mutable {
@@ -178,15 +194,10 @@ class Simulator::Client : public KubeApi {
       if (!fault.reply.ok()) result = Result(fault.reply);
       server.Later(fault.reply_delay, [session, pending, sent, served = server.loop_.Now(),
                                        result = std::move(*result)]() mutable {
-        if (session->loop == nullptr || !pending->has_value()) return;
-        session->loop->Post([session, pending, sent, served, result = std::move(result)]() mutable {
-          if (session->loop == nullptr || !pending->has_value()) return;
-          // As from a Date header, in whole seconds.
-          const absl::Time date = absl::FromUnixSeconds(absl::ToUnixSeconds(served));
+        // As from a Date header, in whole seconds.
+        const absl::Time date = absl::FromUnixSeconds(absl::ToUnixSeconds(served));
+        Answer(session, pending, std::move(result), [session, sent, date] {
           session->server_clock = {date - session->loop->Elapsed(), date + absl::Seconds(1) - sent};
-          Done callback = std::move(**pending);
-          pending->reset();
-          callback(std::move(result));
         });
       });
     });

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "common/model/names.h"
 #include "tests/simulation/world.h"
 
 namespace snapkeeper {
@@ -50,6 +51,10 @@ class RandomFaults : public FaultPlan {
       case 5:
         fault.reply_delay = absl::Milliseconds(Below(8000));
         return fault;
+      case 6:
+        // Somewhere on its way, long after its sender has given it up.
+        if (verb == Verb::kCreate) fault.request_delay = absl::Seconds(Below(90));
+        return fault;
       default:
         return fault;
     }
@@ -70,11 +75,11 @@ class Chaos {
  public:
   explicit Chaos(uint64_t seed)
       : rng_(seed),
-        world_({.seed = rng_(),
-                .quarantine = absl::Minutes(2),
-                .ready_after = absl::Seconds(1 + Below(20))}),
+        world_({.seed = rng_(), .quarantine = absl::Minutes(2)}),
+        healthy_{.ready_after = absl::Seconds(1 + Below(20))},
         faults_(rng_, active_) {
     world_.simulator().SetFaultPlan(&faults_);
+    world_.simulator().volumes().SetDefaultBehaviour(healthy_);
     for (int i = 0; i < kClaims; ++i)
       world_.simulator().AddClaim("default", fmt::format("data-{}", i), {{"app", "db"}});
     world_.SetNetwork({.delay =
@@ -91,7 +96,7 @@ class Chaos {
                {"readyTimeoutSeconds", 120},
                {"retention", {{"keepLast", 3}}}});
     AddPolicy("slow", absl::Seconds(120), {{"retention", {{"keepLast", 2}, {"maxAge", "10m"}}}});
-    AddPolicy("skip", absl::Seconds(60),
+    AddPolicy("skip", absl::Seconds(20),
               {{"missedRunPolicy", "Skip"}, {"retention", {{"keepLast", 1}}}});
     StartScheduler();
   }
@@ -115,11 +120,14 @@ class Chaos {
     }
     Reap();
     if (schedulers_.empty()) StartScheduler();
+    world_.simulator().volumes().SetDefaultBehaviour(healthy_);
     world_.RunFor(absl::Minutes(10));
     Reap();
     ASSERT_EQ(schedulers_.size(), 1u) << "one scheduler is left";
-    for (const std::string& policy : policies_)
+    for (const std::string& policy : policies_) {
       world_.oracle().CheckAccounted(*world_.PolicyOf(policy), world_.Now() - absl::Minutes(3));
+      world_.oracle().CheckHealthy(*world_.PolicyOf(policy), kClaims);
+    }
   }
 
   const std::vector<std::string>& violations() { return world_.oracle().violations(); }
@@ -149,7 +157,7 @@ class Chaos {
     Reap();
     const std::string executor = fmt::format("executor-{}", Below(2));
     const std::string scheduler = schedulers_.empty() ? "" : *schedulers_.begin();
-    switch (Below(9)) {
+    switch (Below(11)) {
       case 0:
         if (world_.Running(executor)) {
           frozen_.erase(executor);
@@ -196,9 +204,39 @@ class Chaos {
         }
         break;
       }
+      case 8: {
+        ClassBehaviour behaviour = healthy_;
+        behaviour.never_ready = Below(3) == 0;
+        behaviour.fail_creates = static_cast<int>(Below(3)) - 1;
+        behaviour.fail_deletes = static_cast<int>(Below(2));
+        world_.simulator().volumes().SetDefaultBehaviour(Below(2) ? healthy_ : behaviour);
+        break;
+      }
+      case 9:
+        CopyOne();
+        break;
       default:
         if (schedulers_.empty()) StartScheduler();
     }
+  }
+  // A user makes a snapshot that bears the labels and annotations of one of ours.
+  void CopyOne() {
+    Store& store = world_.simulator().store();
+    std::vector<std::string> names;
+    store.ForEach<Snapshot>([&names](const Snapshot& s) {
+      if (!s.policy_uid.empty()) names.push_back(s.meta.name);
+    });
+    if (names.empty()) return;
+    const ObjectKey key{Kind::kSnapshot, "default", names[Below(names.size())]};
+    nlohmann::json copy = *store.JsonOf(key);
+    copy.erase("status");
+    nlohmann::json& meta = copy["metadata"];
+    meta["annotations"].erase(std::string(kPostBeforeAnnotation));
+    meta = {{"namespace", "default"},
+            {"name", fmt::format("copy-{}", next_copy_++)},
+            {"labels", meta["labels"]},
+            {"annotations", meta["annotations"]}};
+    ASSERT_TRUE(store.Create(Kind::kSnapshot, std::move(copy), "user").ok());
   }
   void AddPolicy(const std::string& name, absl::Duration period, nlohmann::json spec) {
     spec["schedule"] = fmt::format("@every {}s", absl::ToInt64Seconds(period));
@@ -209,10 +247,11 @@ class Chaos {
 
   Rng rng_;
   World world_;
+  const ClassBehaviour healthy_;
   bool active_ = false;
   RandomFaults faults_;
   std::vector<std::string> policies_;
-  int next_scheduler_ = 0;
+  int next_scheduler_ = 0, next_copy_ = 0;
   std::set<std::string> schedulers_, frozen_;
 };
 

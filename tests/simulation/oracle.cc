@@ -45,26 +45,29 @@ void Oracle::OnSnapshot(const Snapshot* before, const Snapshot* after, std::stri
     return;
   }
   siblings[after->meta.uid] = *after;
-  const auto identity = ProvenIdentity(*after);
-  const auto instant = ParseInstant(after->instant);
-  if (!identity || !instant) return;
   if (!before && ours) {
     ++counts_.created;
-    auto [it, inserted] = identities_.try_emplace(identity->Annotation(), after->meta.uid);
-    if (!inserted && it->second != after->meta.uid) {
-      Violation(now, fmt::format("G1: {} was made a second time", identity->Annotation()));
+    const auto instant = ParseInstant(after->instant);
+    if (!instant)
+      return Violation(now, fmt::format("{} was made for no instant", after->meta.name));
+    made_[after->meta.uid] = {after->policy_uid, after->claim_uid, *instant};
+    const auto [it, inserted] = uids_.try_emplace(
+        std::tuple(after->policy_uid, *instant, after->claim_uid), after->meta.uid);
+    if (!inserted) {
+      Violation(now, fmt::format("G1: {} of {} was taken a second time, as {}", after->instant,
+                                 after->source_claim, after->meta.name));
     }
-    if (*instant > now + kMaxClockOffset) {
+    if (*instant > now + kMaxClockOffset)
       Violation(now, fmt::format("{} was made before its instant", after->meta.name));
-    }
-    taken_[{identity->policy_uid, *instant}].insert(identity->claim_uid);
+    taken_[{after->policy_uid, *instant}].insert(after->claim_uid);
   }
-  if (IsReady(*after)) ever_ready_[{identity->policy_uid, *instant}].insert(identity->claim_uid);
+  if (const auto made = made_.find(after->meta.uid); made != made_.end() && IsReady(*after))
+    ever_ready_[{made->second.policy_uid, made->second.instant}].insert(made->second.claim_uid);
 }
 
 void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
-  const auto identity = ProvenIdentity(gone);
-  if (!identity)
+  const auto made = made_.find(gone.meta.uid);
+  if (made == made_.end())
     return Violation(now, fmt::format("G3: {} is not ours and was deleted", gone.meta.name));
   if (gone.hold == "true")
     Violation(now, fmt::format("G3: {} is held and was deleted", gone.meta.name));
@@ -74,12 +77,14 @@ void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
   for (const auto& [uid, other] : by_claim_.at({gone.meta.ns, gone.source_claim})) {
     if (uid == gone.meta.uid || !IsReady(other)) continue;
     newer |= Cut(other) >= Cut(gone);
-    if (other.policy_uid == gone.policy_uid && other.claim_uid == gone.claim_uid) ++ready_of_policy;
+    const auto own = made_.find(uid);
+    ready_of_policy += own != made_.end() && own->second.policy_uid == made->second.policy_uid &&
+                       own->second.claim_uid == made->second.claim_uid;
   }
   if (!newer)
     Violation(now, fmt::format("G3: {} was the newest ready snapshot of {} and was deleted",
                                gone.meta.name, gone.source_claim));
-  auto policy = policies_.find(gone.policy_uid);
+  auto policy = policies_.find(made->second.policy_uid);
   if (policy == policies_.end()) return;
   const RetentionRule& rule = policy->second.spec.retention;
   const int floor = std::max(rule.min_ready, rule.max_age ? 0 : rule.keep_last.value_or(0));
@@ -169,6 +174,18 @@ void Oracle::CheckAccounted(const Policy& policy, absl::Time end) {
       Violation(end, fmt::format("G2: {} of {} never settled", FormatInstant(key.second),
                                  policy.meta.name));
     }
+  }
+}
+
+void Oracle::CheckHealthy(const Policy& policy, size_t claims) {
+  for (const RunRecord& r : policy.status.recent_runs) {
+    if (!IsSettled(r)) continue;
+    if (static_cast<size_t>(r.counts.succeeded) != claims) {
+      Violation(r.instant, fmt::format("{} of {} took {} of {} volumes, long after the trouble",
+                                       FormatInstant(r.instant), policy.meta.name,
+                                       r.counts.succeeded, claims));
+    }
+    return;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,8 @@ class Oracle {
   void ExpectAll(const Policy& policy);
   // At the end: it was accounted for up to `end`, and every run up to there is settled.
   void CheckAccounted(const Policy& policy, absl::Time end);
+  // The newest settled run of this policy took every one of `claims` volumes.
+  void CheckHealthy(const Policy& policy, size_t claims);
   // Every instant of `instants` has exactly one snapshot of each of `claims` volumes, that was
   // ready at some time.
   void CheckTaken(const std::string& policy_uid, const std::vector<absl::Time>& instants,
@@ -49,7 +52,13 @@ class Oracle {
 
   std::map<std::pair<std::string, std::string>, std::map<std::string, Snapshot>>
       by_claim_;                                                       // (namespace, claim), UID
-  std::map<std::string, std::string> identities_;                      // identity to UID
+  // What the executors made, by UID: the oracle's own knowledge of what is ours.
+  struct Made {
+    std::string policy_uid, claim_uid;
+    absl::Time instant;
+  };
+  std::map<std::string, Made> made_;
+  std::map<std::tuple<std::string, absl::Time, std::string>, std::string> uids_;  // of an identity
   std::map<PolicyInstant, std::set<std::string>> taken_, ever_ready_;  // claim UIDs
   std::map<std::string, Policy> policies_;                             // by UID
   std::map<PolicyInstant, RunRecord> records_;
