@@ -326,13 +326,11 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
                            [waiting](const auto& b) { return b.get() == waiting; });
     const std::unique_ptr<Blocked> owned = std::move(*it);
     blocked_.erase(it);
-    auto found = states_.find(owned->policy_uid);
-    if (found == states_.end()) return;
-    Run& late = found->second.open.at(owned->instant);
-    Conclude(found->second, late, late.volumes.at(owned->claim_uid), Outcome::kSkipped,
-             Reason::kOverlap,
+    const auto [found, late] = FindOpen(owned->policy_uid, owned->instant);
+    if (!late || late->volumes.at(owned->claim_uid).final()) return;
+    Conclude(*found, *late, late->volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
              "an earlier snapshot of the volume was not ready before the starting deadline");
-    CheckRun(found->second, owned->instant);
+    CheckRun(*found, owned->instant);
   });
   blocked_.push_back(std::move(blocked));
 }
@@ -351,8 +349,9 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
   if (overlaps) return;
   const std::unique_ptr<Blocked> owned = std::move(*best);
   blocked_.erase(best);
-  Run& run = state.open.at(owned->instant);
-  Ask(state, run, run.volumes.at(claim_uid), owned->target, "");
+  const auto run = state.open.find(owned->instant);
+  if (run == state.open.end() || run->second.volumes.at(claim_uid).final()) return;
+  Ask(state, run->second, run->second.volumes.at(claim_uid), owned->target, "");
 }
 
 void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,

@@ -51,7 +51,7 @@ class Oracle {
   void Violation(absl::Time now, std::string text);
 
   std::map<std::pair<std::string, std::string>, std::map<std::string, Snapshot>>
-      by_claim_;                                                       // (namespace, claim), UID
+      by_claim_;  // (namespace, claim), UID
   // What the executors made, by UID: the oracle's own knowledge of what is ours.
   struct Made {
     std::string policy_uid, claim_uid;
@@ -59,8 +59,8 @@ class Oracle {
   };
   std::map<std::string, Made> made_;
   std::map<std::tuple<std::string, absl::Time, std::string>, std::string> uids_;  // of an identity
-  std::map<PolicyInstant, std::set<std::string>> taken_, ever_ready_;  // claim UIDs
-  std::map<std::string, Policy> policies_;                             // by UID
+  std::map<PolicyInstant, std::set<std::string>> taken_, ever_ready_;             // claim UIDs
+  std::map<std::string, Policy> policies_;                                        // by UID
   std::map<PolicyInstant, RunRecord> records_;
   struct Expected {
     CompiledSchedule schedule;
