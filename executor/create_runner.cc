@@ -135,6 +135,7 @@ void CreateRunner::OnChanged(std::shared_ptr<const Snapshot> after) {
 void CreateRunner::Observe(std::shared_ptr<const Snapshot> snapshot, bool fresh) {
   observed_.object = snapshot ? Observed::Object::kPresent : Observed::Object::kUnknown;
   if (snapshot) observed_.post = absl::OkStatus();  // whatever became of it
+  if (snapshot && !snapshot->error.empty()) observed_.last_error = snapshot->error;
   observed_.snapshot = std::move(snapshot);
   observed_.fresh = fresh;
   observed_.posted_by_us = false;

@@ -142,7 +142,7 @@ Step DecidePresent(const CreateSnapshot& job, const Observed& observed, absl::Ti
   }
   if (snapshot.meta.deleting) return Gone(job, "is being deleted");
 
-  std::string cause = snapshot.error;
+  std::string cause = snapshot.error.empty() ? observed.last_error : snapshot.error;
   if (snapshot.ready_to_use && !snapshot.bound_content.empty()) {
     if (!observed.content) return {.kind = Kind::kVerify, .ours = true};
     const absl::Status content = CheckContent(job, snapshot, *observed.content);

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "common/model/job.h"
 #include "common/model/objects.h"
@@ -23,8 +24,9 @@ struct Observed {
   bool fresh = false;         // the server was asked for it just now
   bool posted_by_us = false;  // it is the server's answer to our own POST
   bool cache_synced = true;
-  absl::Status post;  // why our POST got no object; Ok before and without one
-  absl::Status look;  // why a GET of the object got no answer
+  std::string last_error;  // the last `status.error` that was seen; it may be gone by the deadline
+  absl::Status post;       // why our POST got no object; Ok before and without one
+  absl::Status look;       // why a GET of the object got no answer
   // What a GET of `snapshot`'s bound content was answered; nullopt: not asked since it changed.
   std::optional<absl::StatusOr<std::shared_ptr<const Content>>> content;
 };

@@ -304,6 +304,18 @@ TEST_F(CreateRunnerTest, OneThatIsNeverReadyFailsAtItsDeadlineWithTheDriversWord
       "1");
 }
 
+TEST_F(CreateRunnerTest, TheDriversLastWordsAreToldAlthoughTheyHaveGoneByTheDeadline) {
+  world.Behave({.fail_creates = -1, .error_text = "rpc error: disk full"});
+  const CreateSnapshot job = world.CreateJob();
+  scheduler->SendJob("job", job);
+  world.Run(absl::Minutes(1));
+  ASSERT_THAT(world.Find(job)->error, HasSubstr("rpc error: disk full"));
+  world.Behave({.never_ready = true});
+  world.Run(absl::Minutes(9));
+  ASSERT_EQ(world.Find(job)->error, "");
+  ExpectDone(Code::kDeadlineExceeded, Reason::kNotReadyInTime, "rpc error: disk full");
+}
+
 TEST_F(CreateRunnerTest, TheDeadlineOfAnAdoptedOneCountsFromItsOwnCreation) {
   world.Behave({.never_ready = true});
   const CreateSnapshot job = world.CreateJob();

@@ -416,6 +416,22 @@ TEST(DecideTest, TheReadyDeadlineIsJudgedByAFreshLook) {
       {"at the deadline, by the server", at(ten_minutes, true, error), Kind::kDone, true,
        Code::kDeadlineExceeded, Reason::kNotReadyInTime,
        "not ready within 10m: rpc error: disk full"},
+      {"an error text that has gone since",
+       [](Case& c) {
+         c.Sees();
+         c.observed.fresh = true;
+         c.observed.last_error = "rpc error: disk full";
+         c.now = kNow + absl::Minutes(10);
+       },
+       Kind::kDone, true, Code::kDeadlineExceeded, Reason::kNotReadyInTime,
+       "not ready within 10m: rpc error: disk full"},
+      {"an error text that another has replaced",
+       [&](Case& c) {
+         at(ten_minutes, true, error)(c);
+         c.observed.last_error = "rpc error: busy";
+       },
+       Kind::kDone, true, Code::kDeadlineExceeded, Reason::kNotReadyInTime,
+       "not ready within 10m: rpc error: disk full"},
       {"without an error text", at(ten_minutes, true), Kind::kDone, true, Code::kDeadlineExceeded,
        Reason::kNotReadyInTime, "no error was reported"},
       {"ready just in time for the look",
