@@ -22,8 +22,8 @@ void Caches::Start(Handlers handlers) {
   namespaces_.Start(ignore, handlers.synced);
   volumes_.Start(ignore, handlers.synced);
   claims_.Start(
-      [this](const std::shared_ptr<const Claim>& before,
-             const std::shared_ptr<const Claim>& after) {
+      [this, changed = std::move(handlers.claim)](const std::shared_ptr<const Claim>& before,
+                                                  const std::shared_ptr<const Claim>& after) {
         if (before) claim_uids_.erase(before->meta.uid);
         if (after) claim_uids_.insert(after->meta.uid);
         auto pin_of = [](const std::shared_ptr<const Claim>& c) {
@@ -34,6 +34,7 @@ void Caches::Start(Handlers handlers) {
         if (const std::string pin = pin_of(before); !pin.empty() && --pins_[pin] == 0)
           pins_.erase(pin);
         if (const std::string pin = pin_of(after); !pin.empty()) ++pins_[pin];
+        changed(before, after);
       },
       handlers.synced);
   policies_.Start(std::move(handlers.policy), handlers.synced);

@@ -84,6 +84,7 @@ class Caches {
 
   struct Handlers {
     Changed<Policy> policy;
+    Changed<Claim> claim;        // after the indexes were updated
     Changed<Snapshot> snapshot;  // after the indexes were updated
     Changed<Content> content;
     std::function<void()> synced;  // each time another cache has its first list

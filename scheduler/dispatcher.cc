@@ -346,6 +346,12 @@ void Dispatcher::Withdraw(const std::string& job_id) {
   }
 }
 
+void Dispatcher::GiveUp(const std::string& job_id, absl::Status why) {
+  auto it = entries_.find(job_id);
+  if (it == entries_.end() || it->second->created || it->second->attempt > 0) return;
+  Finish(*it->second, std::move(why));
+}
+
 void Dispatcher::Unlink(Entry& entry) {
   switch (entry.state) {
     case State::kLane: {

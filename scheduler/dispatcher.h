@@ -62,6 +62,8 @@ class Dispatcher {
   // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing
   // changes.
   void Withdraw(const std::string& job_id);
+  // Ends a job of which no attempt was sent yet, with `done(why)`; another goes on.
+  void GiveUp(const std::string& job_id, absl::Status why);
 
   // From the pool.
   void OnCapacity() { Pump(); }

@@ -470,16 +470,23 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
 }
 
 void Runs::WithdrawAll(PolicyState& state) {
-  const std::string uid = state.policy->meta.uid;
   std::vector<std::string> jobs;
   for (const auto& [instant, run] : state.open) {
     for (const auto& [claim, volume] : run.volumes) {
       if (!volume.job_id.empty() && !volume.posted) jobs.push_back(volume.job_id);
     }
   }
+  ConcludeBlocked(state, "", Outcome::kCancelled, Reason::kNone,
+                  "the policy was suspended or deleted before the snapshot was asked for");
+  for (const std::string& job : jobs) dispatcher_.Withdraw(job);
+}
+
+void Runs::ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
+                           Reason reason, const std::string& message) {
   std::vector<std::unique_ptr<Blocked>> dropped;
   for (auto it = blocked_.begin(); it != blocked_.end();) {
-    if ((*it)->policy_uid == uid) {
+    if ((*it)->policy_uid == state.policy->meta.uid &&
+        (claim_uid.empty() || (*it)->claim_uid == claim_uid)) {
       dropped.push_back(std::move(*it));
       it = blocked_.erase(it);
     } else {
@@ -488,12 +495,31 @@ void Runs::WithdrawAll(PolicyState& state) {
   }
   for (const auto& blocked : dropped) {
     auto run = state.open.find(blocked->instant);
-    Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), Outcome::kCancelled,
-             Reason::kNone,
-             "the policy was suspended or deleted before the snapshot was asked for");
+    Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), outcome, reason,
+             message);
     CheckRun(state, blocked->instant);
   }
-  for (const std::string& job : jobs) dispatcher_.Withdraw(job);
+}
+
+void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
+                        const std::shared_ptr<const Claim>& after) {
+  if (!before || (after && after->meta.uid == before->meta.uid)) return;
+  const Reason reason = after ? Reason::kClaimReplaced : Reason::kClaimNotFound;
+  const std::string message =
+      fmt::format("PersistentVolumeClaim {}/{} was {} before its snapshot was asked for",
+                  before->meta.ns, before->meta.name, after ? "replaced" : "deleted");
+  std::vector<std::string> jobs;
+  for (auto& [uid, state] : states_) {
+    if (state.gone || state.policy->meta.ns != before->meta.ns) continue;
+    ConcludeBlocked(state, before->meta.uid, Outcome::kFailed, reason, message);
+    for (const auto& [instant, run] : state.open) {
+      auto volume = run.volumes.find(before->meta.uid);
+      if (volume != run.volumes.end() && !volume->second.job_id.empty())
+        jobs.push_back(volume->second.job_id);
+    }
+  }
+  for (const std::string& job : jobs)
+    dispatcher_.GiveUp(job, WithReason(absl::FailedPreconditionError(message), reason));
 }
 
 // ---- what an earlier leader left, and what nobody did

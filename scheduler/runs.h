@@ -84,6 +84,10 @@ class Runs {
 
   void PolicyChanged(const std::shared_ptr<const Policy>& before,
                      const std::shared_ptr<const Policy>& after);
+  // A claim that is gone, or replaced by another of its name: what was not dispatched for it yet
+  // has failed.
+  void ClaimChanged(const std::shared_ptr<const Claim>& before,
+                    const std::shared_ptr<const Claim>& after);
   void SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
                        const std::shared_ptr<const Snapshot>& after);
   // A content changed: the snapshot it is bound to may have become ready in our eyes.
@@ -140,6 +144,8 @@ class Runs {
                 std::string message);
   void CheckRun(PolicyState& state, absl::Time instant);
   void WithdrawAll(PolicyState& state);
+  void ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
+                       Reason reason, const std::string& message);
   void AmendLate(PolicyState& state);
   void AmendLate(PolicyState& state, const Snapshot& snapshot);
   void TrimHistory(PolicyState& state);

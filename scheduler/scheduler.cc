@@ -64,6 +64,8 @@ void Scheduler::Start(absl::AnyInvocable<void(std::string)> deposed) {
                        if (after) writer_.Seen(*after);
                        runs_.PolicyChanged(before, after);
                      },
+                 .claim = [this](const auto& before,
+                                 const auto& after) { runs_.ClaimChanged(before, after); },
                  .snapshot = [this](const auto& before,
                                     const auto& after) { runs_.SnapshotChanged(before, after); },
                  .content =

@@ -332,6 +332,26 @@ TEST_F(DispatcherTest, WithdrawnJobsEndWhereTheyStand) {
   EXPECT_THAT(done_.at("sent"), StatusIs(absl::StatusCode::kCancelled));
 }
 
+TEST_F(DispatcherTest, OnlyWhatWasNeverSentIsGivenUp) {
+  const absl::Status why = absl::FailedPreconditionError("its claim is gone");
+  const std::string sent = Submit("sent", "claim-a");
+  const std::string in_lane = Submit("in-lane", "claim-a");
+  const std::string retried = Submit("retried", "claim-b");
+  executor_.Tell("retried", Phase::kDone, Retryable());
+  Submit("n0", "claim-c", "narrow");
+  Submit("n1", "claim-d", "narrow");
+  const std::string at_cap = Submit("at-cap", "claim-e", "narrow");
+  for (const std::string& job : {sent, in_lane, retried, at_cap}) dispatcher_.GiveUp(job, why);
+  EXPECT_EQ(done_.at("in-lane"), why);
+  EXPECT_EQ(done_.at("at-cap"), why);
+  EXPECT_THAT(done_, SizeIs(2));
+  EXPECT_EQ(dispatcher_.posting(), 4);
+  executor_.Tell("sent", Phase::kCreated);
+  executor_.Tell("sent", Phase::kCut);  // the lane is free: nobody is left in it
+  Submit("next", "claim-a");
+  EXPECT_THAT(executor_.Names(), ElementsAre("sent", "n0", "n1", "next"));
+}
+
 TEST_F(DispatcherTest, StaleAttemptsSayNothing) {
   Submit("a", "claim-a");
   const Job first = executor_.JobOf("a");

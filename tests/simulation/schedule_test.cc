@@ -109,6 +109,41 @@ TEST_F(ScheduleTest, EditingSuspendingAndResumingNeverFiresThePast) {
   EXPECT_EQ(world_.StatusOf("edited").missed_runs, 0);
 }
 
+TEST(ClaimTest, OneThatIsGoneOrReplacedBeforeItsSnapshotIsAskedForEndsTheWaitAtOnce) {
+  World world({.cut_after = absl::Seconds(30)});
+  auto& store = world.simulator().store();
+  const auto add = [&world](const std::string& claim) {
+    world.simulator().AddClaim("default", claim, {{"app", "db"}});
+  };
+  const int cap = DriverProfile().max_creating;
+  for (int i = 0; i < cap; ++i) add("a-" + std::to_string(i));
+  for (const char* claim : {"b-gone", "b-replaced", "b-stays"}) add(claim);
+  world.StartExecutor("executor-0");
+  world.StartExecutor("executor-1");
+  world.AddPolicy("waits", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 50}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(62));
+  ASSERT_EQ(world.oracle().counts().created, cap);
+
+  // It learns of the second by a list: another claim of the same name.
+  world.Freeze("scheduler-0", true);
+  world.simulator().BreakWatches("scheduler-0", WatchBreak::kEnd);
+  ASSERT_TRUE(store.Delete({Kind::kClaim, "default", "b-gone"}, {}, "admin").ok());
+  ASSERT_TRUE(store.Delete({Kind::kClaim, "default", "b-replaced"}, {}, "admin").ok());
+  add("b-replaced");
+  store.ExpireHistory();
+  world.Freeze("scheduler-0", false);
+  world.RunFor(absl::Seconds(50));
+
+  const std::vector<RunRecord> runs = world.StatusOf("waits").recent_runs;
+  ASSERT_EQ(runs.size(), 1u);
+  ASSERT_EQ(runs[0].failures.size(), 2u);
+  EXPECT_EQ(runs[0].failures[0].reason, Reason::kClaimNotFound);
+  EXPECT_EQ(runs[0].failures[1].reason, Reason::kClaimReplaced);
+  EXPECT_EQ(runs[0].counts.succeeded + runs[0].counts.pending, cap + 1);
+  EXPECT_THAT(world.oracle().violations(), IsEmpty());
+}
+
 TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
   world_.AddPolicy("two", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
   world_.oracle().ExpectAll(*world_.PolicyOf("two"));
