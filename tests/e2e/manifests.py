@@ -7,14 +7,24 @@ def namespace(name):
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def claim(namespace, name, labels=None, storage_class=STORAGE_CLASS, from_snapshot=None, size="1Mi"):
+def claim(namespace, name, labels=None, storage_class=STORAGE_CLASS, from_snapshot=None, size="1Mi", finalizers=()):
     spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": storage_class,
             "resources": {"requests": {"storage": size}}}
     if from_snapshot:
         spec["dataSourceRef"] = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot",
                                  "name": from_snapshot}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"namespace": namespace, "name": name, "labels": labels or {}}, "spec": spec}
+            "metadata": {"namespace": namespace, "name": name, "labels": labels or {}, "finalizers": [*finalizers]},
+            "spec": spec}
+
+
+def volume(name, source, claim_namespace, claim):
+    """One that a claim of storage class "" is bound to without a driver's help; `source`: of the data, {TYPE: {...}}."""
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Mi"}, "storageClassName": "",
+                     "persistentVolumeReclaimPolicy": "Retain", **source,
+                     "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim_namespace,
+                                  "name": claim}}}
 
 
 def snapshot(namespace, name, claim, labels=None, annotations=None, snapshot_class=None):

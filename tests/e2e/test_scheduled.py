@@ -5,6 +5,7 @@ import time
 
 import manifests
 import oracle
+import records
 from audit import AuditLog
 from process import wait_until
 
@@ -42,7 +43,7 @@ def test_every_instant_has_one_snapshot_of_each_claim_and_the_newest_stay(cluste
     wait_until("the time to pass", lambda: time.time() >= end, timeout=SECONDS + PERIOD)
     policy = cluster.admin.patch("SnapshotPolicy", namespace, "often", {"spec": {"suspend": True}})
     instants = oracle.instants(f"@every {PERIOD}s", created_second(policy) + 1, end)
-    record = wait_until("the last run's record", lambda: settled_run(cluster, namespace, instants[-1]))
+    record = records.settled_run(cluster, policy, instants[-1])
 
     log = AuditLog(cluster.audit_log, log_begin)
     lives = log.snapshots(namespace)
@@ -75,15 +76,6 @@ def test_every_instant_has_one_snapshot_of_each_claim_and_the_newest_stay(cluste
 
 def created_second(policy):
     return int(oracle.parse_time(policy["metadata"]["creationTimestamp"]))
-
-
-def settled_run(cluster, namespace, instant):
-    """The status entry of a run, once it has ended."""
-    status = cluster.admin.get("SnapshotPolicy", namespace, "often").get("status", {})
-    for run in status.get("recentRuns", []):
-        if oracle.parse_time(run["scheduledTime"]) == instant and run["state"] not in ("Posting", "Settling"):
-            return run
-    return None
 
 
 def write_files(directory, files):
