@@ -11,6 +11,8 @@ namespace {
 constexpr absl::Duration kGather = absl::Milliseconds(200);  // changes come in bursts
 constexpr absl::Duration kAfterTime =
     absl::Seconds(1);  // volumes of one run come of age within a second of each other
+constexpr absl::Duration kMaxWait =
+    absl::Seconds(10);  // for runs: where one begins before the last has settled there is no end
 constexpr absl::Duration kPlanAgain =
     absl::Seconds(30);  // the executor's fresh reads spared something
 
@@ -139,7 +141,11 @@ void Pruner::Evaluate(const std::string& policy_uid) {
   Entry& entry = *entries_.at(policy_uid);
   entry.due.reset();
   if (entry.running || paused_) return;  // done and SetPaused ask again
-  if (runs_.Unsettled(policy_uid)) return Arm(policy_uid, kAfterTime);
+  if (runs_.Unsettled(policy_uid)) {
+    if (!entry.waits_since) entry.waits_since = loop_.Elapsed();
+    if (loop_.Elapsed() - *entry.waits_since < kMaxWait) return Arm(policy_uid, kAfterTime);
+  }
+  entry.waits_since.reset();
   const std::vector<Caches::SnapshotPtr> snapshots = caches_.OfPolicy(policy_uid);
   if (snapshots.empty()) {
     entries_.erase(policy_uid);

@@ -24,8 +24,8 @@ namespace snapkeeper {
 
 // Plans retention of each policy's series when something changed or its time has come, and gives
 // what is to go to an executor, which plans again on fresh reads. One prune job per policy at a
-// time; waits while a run is being taken, so that one job serves all of its volumes. Also looks
-// after managed snapshots of policies that are gone. Loop thread only.
+// time; waits a little while a run is being taken, so that one job serves all of its volumes. Also
+// looks after managed snapshots of policies that are gone. Loop thread only.
 class Pruner {
  public:
   Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs,
@@ -40,7 +40,8 @@ class Pruner {
  private:
   struct Entry {
     Timer timer;
-    std::optional<absl::Duration> due;  // on the Elapsed() clock
+    std::optional<absl::Duration> due;          // on the Elapsed() clock
+    std::optional<absl::Duration> waits_since;  // for a run
     bool running = false;
     int failures = 0;
   };

@@ -109,6 +109,22 @@ TEST_F(ScheduleTest, EditingSuspendingAndResumingNeverFiresThePast) {
   EXPECT_EQ(world_.StatusOf("edited").missed_runs, 0);
 }
 
+TEST(PruneTest, RunsThatSettleNoSoonerThanTheNextBeginsDoNotHoldUpPruning) {
+  World world({.quarantine = absl::Seconds(5), .ready_after = absl::Seconds(11)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("slow", {{"schedule", "@every 10s"},
+                           {"startingDeadlineSeconds", 60},
+                           {"retention", {{"keepLast", 2}}}});
+  world.StartScheduler("scheduler-0");
+  for (int minute = 0; minute < 10; ++minute) {
+    world.RunFor(absl::Minutes(1));
+    EXPECT_LE(world.SnapshotsOf("slow").size(), 6u) << "after minute " << minute;
+  }
+  EXPECT_GT(world.oracle().counts().deleted, 20);
+  EXPECT_THAT(world.oracle().violations(), IsEmpty());
+}
+
 TEST(ClaimTest, OneThatIsGoneOrReplacedBeforeItsSnapshotIsAskedForEndsTheWaitAtOnce) {
   World world({.cut_after = absl::Seconds(30)});
   auto& store = world.simulator().store();
