@@ -36,6 +36,20 @@ def snapshot(namespace, name, claim, labels=None, annotations=None, snapshot_cla
                          "annotations": annotations or {}}, "spec": spec}
 
 
+def refusal(namespace, expression, reason="Forbidden"):
+    """An admission policy of the cluster's owner that takes snapshots only where `expression` is true."""
+    group = "admissionregistration.k8s.io/v1"
+    return [
+        {"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": namespace},
+         "spec": {"matchConstraints": {
+             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+             "resourceRules": [{"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"],
+                                "operations": ["CREATE"], "resources": ["volumesnapshots"]}]},
+             "validations": [{"expression": expression, "reason": reason, "message": "no snapshots here"}]}},
+        {"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": namespace},
+         "spec": {"policyName": namespace, "validationActions": ["Deny"]}}]
+
+
 def policy(namespace, name, schedule, **spec):
     """Selects every claim of the namespace unless `selector` says otherwise."""
     return {"apiVersion": "snapkeeper.io/v1alpha1", "kind": "SnapshotPolicy",

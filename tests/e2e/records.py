@@ -1,4 +1,4 @@
-"""What our daemons say of a policy: in its status, in events, in their logs; and policies that fire when a test wants it."""
+"""What our daemons say of a policy: in its status, in events, in their logs. Policies that fire when a test wants it."""
 
 import collections
 import json

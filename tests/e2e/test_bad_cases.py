@@ -21,7 +21,8 @@ from process import wait_until
 
 CLAIM, FIRST = "data", "a-first"
 # Nobody runs these drivers: claims are bound to volumes made by hand, snapshots of them are never cut.
-UNCLASSED, TWICE, NARROW, NARROW_TOO = (f"{name}.example.com" for name in ("unclassed", "twice", "narrow", "narrow-too"))
+UNCLASSED, TWICE, NARROW, NARROW_TOO = (
+    f"{name}.example.com" for name in ("unclassed", "twice", "narrow", "narrow-too"))
 DEFAULT_CLASSES = {"twice-a": TWICE, "twice-b": TWICE, "narrow": NARROW, "narrow-too": NARROW_TOO}
 PROFILES = {"drivers": {NARROW: {"maxCreating": 1}, NARROW_TOO: {"maxCreating": 1}}}
 SOON = 2  # seconds: "at once", on a machine that does other things too
@@ -65,8 +66,9 @@ def terminating(site, namespace):
 
 def over_quota(site, namespace):
     provisioned(site, namespace)
-    site.admin.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"namespace": namespace, "name": "none"},
-                       "spec": {"hard": {"count/volumesnapshots.snapshot.storage.k8s.io": "0"}}})
+    site.admin.create({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"namespace": namespace, "name": "none"},
+        "spec": {"hard": {"count/volumesnapshots.snapshot.storage.k8s.io": "0"}}})
     wait_until("the quota to count", lambda: site.admin.get("ResourceQuota", namespace, "none")["status"].get("used"))
 
 
@@ -74,16 +76,8 @@ def refused(reason):
     """By an admission policy of the cluster's owner; the reason decides the HTTP code."""
     def make(site, namespace):
         provisioned(site, namespace)
-        group = "admissionregistration.k8s.io/v1"
-        site.make({
-            "apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": namespace},
-            "spec": {"matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                "resourceRules": [{"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"],
-                                   "operations": ["CREATE"], "resources": ["volumesnapshots"]}]},
-                "validations": [{"expression": "false", "reason": reason, "message": "no snapshots here"}]}})
-        site.make({"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": namespace},
-                   "spec": {"policyName": namespace, "validationActions": ["Deny"]}})
+        for manifest in manifests.refusal(namespace, "false", reason):
+            site.make(manifest)
         wait_until("snapshots to be refused", lambda: site.admin.call(
             "POST", path_of("VolumeSnapshot", namespace) + "?dryRun=All",
             manifests.snapshot(namespace, "try", CLAIM))[0] == {"Forbidden": 403, "Invalid": 422}[reason])

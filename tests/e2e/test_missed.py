@@ -111,7 +111,8 @@ class Outage:
         case = CASES[name]
         if name == "settling":
             return [self.once]
-        since = self.edited if case.edit else oracle.parse_time(self.policies[name]["metadata"]["creationTimestamp"]) + 1
+        created = oracle.parse_time(self.policies[name]["metadata"]["creationTimestamp"])
+        since = self.edited if case.edit else created + 1
         before = oracle.instants(EVERY, since, self.last) if case.before else []
         caught_up = [self.last + AWAY * PERIOD] if case.caught_up else []
         after = oracle.instants(case.after, self.last + START, self.last + END - 1) if case.after else []
@@ -152,7 +153,8 @@ def test_every_instant_that_was_due_is_taken_or_counted_as_missed(outage, name):
     lines = records.log_lines(outage.scheduler, "missed", policy="{namespace}/{policy}".format(**labels))
     assert [int(line["instants"]) for line in lines] == ([missed] if missed else [])
     newest = outage.last + (AWAY - 1 if CASES[name].caught_up else AWAY) * PERIOD
-    told = [message for reason, message in records.events(outage.cluster, outage.policies[name]) if reason == "MissedRuns"]
+    events = records.events(outage.cluster, outage.policies[name])
+    told = [message for reason, message in events if reason == "MissedRuns"]
     assert told == ([f"{missed} instants were missed, the newest at {oracle.instant_text(newest)}"] if missed else [])
 
 
