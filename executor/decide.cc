@@ -15,10 +15,6 @@ namespace {
 
 using Kind = Step::Kind;
 
-std::string_view Text(const absl::Status& status) {
-  return {status.message().data(), status.message().size()};
-}
-
 std::string NameOf(const CreateSnapshot& job) {
   return fmt::format("VolumeSnapshot {}/{}", job.target.ns, job.name);
 }
@@ -48,9 +44,9 @@ absl::Status Explained(const absl::Status& error) {
 absl::Status PostRefused(const CreateSnapshot& job, const absl::Status& post) {
   // deploy/admission refuses a late create with a message that names the annotation.
   if (absl::IsInvalidArgument(post) &&
-      Text(post).find(kPostBeforeAnnotation) != std::string_view::npos) {
+      MessageOf(post).find(kPostBeforeAnnotation) != std::string::npos) {
     return absl::DeadlineExceededError(
-        fmt::format("{} was posted too late: {}", NameOf(job), Text(post)));
+        fmt::format("{} was posted too late: {}", NameOf(job), MessageOf(post)));
   }
   // The namespace is gone, and its claims with it.
   if (absl::IsNotFound(post)) return WithReason(post, Reason::kNamespaceTerminating);
@@ -148,7 +144,7 @@ Step DecidePresent(const CreateSnapshot& job, const Observed& observed, absl::Ti
     const absl::Status content = CheckContent(job, snapshot, *observed.content);
     // A missing or unbound content may come to be: the next change, or the deadline, asks again.
     if (!absl::IsNotFound(content)) return Done(content, true);
-    cause = fmt::format("{}{}{}", Text(content), cause.empty() ? "" : "; ", cause);
+    cause = fmt::format("{}{}{}", MessageOf(content), cause.empty() ? "" : "; ", cause);
   }
   const absl::Time deadline = snapshot.meta.created + job.ready_timeout;
   if (now < deadline) return {.kind = Kind::kAwait, .ours = true, .wait = deadline - now};
@@ -182,12 +178,12 @@ Step Decide(const CreateSnapshot& job, const Observed& observed, absl::Time now,
 
 absl::Status CreatedTooLate(const CreateSnapshot& job, const Snapshot& late,
                             const absl::Status& removed) {
-  return WithReason(
-      absl::DeadlineExceededError(fmt::format(
-          "{} (UID {}) was created at {}, after {}: {}", NameOf(job), late.meta.uid,
-          Show(late.meta.created), Show(job.post_before),
-          removed.ok() ? "it was deleted" : fmt::format("deleting it failed: {}", Text(removed)))),
-      Reason::kDeadlineExceeded);
+  return WithReason(absl::DeadlineExceededError(fmt::format(
+                        "{} (UID {}) was created at {}, after {}: {}", NameOf(job), late.meta.uid,
+                        Show(late.meta.created), Show(job.post_before),
+                        removed.ok() ? "it was deleted"
+                                     : fmt::format("deleting it failed: {}", MessageOf(removed)))),
+                    Reason::kDeadlineExceeded);
 }
 
 }  // namespace snapkeeper

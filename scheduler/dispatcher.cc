@@ -21,10 +21,6 @@ constexpr absl::Duration kReadyGrace = absl::Seconds(5);
 constexpr absl::Duration kAttemptLimit = absl::Seconds(60);
 constexpr absl::Duration kRecheckWallClock = absl::Minutes(1);
 
-std::string Text(const absl::Status& status) {
-  return std::string(status.message().data(), status.message().size());
-}
-
 // Verdicts that no other attempt can change, whatever their code.
 bool IsFinal(const absl::Status& status) {
   switch (ReasonOf(status)) {
@@ -280,11 +276,11 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
       Unlink(entry);
       return Enqueue(entry);
     }
-    return Finish(
-        entry,
-        WithReason(absl::DeadlineExceededError(fmt::format(
-                       "not asked for before its starting deadline; last cause: {}", Text(status))),
-                   Reason::kDeadlineExceeded));
+    return Finish(entry,
+                  WithReason(absl::DeadlineExceededError(fmt::format(
+                                 "not asked for before its starting deadline; last cause: {}",
+                                 MessageOf(status))),
+                             Reason::kDeadlineExceeded));
   }
   metrics_.CountRetry(ReasonOf(status));
   log_.Info("retry", {{"job", entry.id},
@@ -318,7 +314,7 @@ void Dispatcher::OnDeadline(const std::string& id) {
                           "not ready within {}{}", absl::FormatDuration(create.work.ready_timeout),
                           entry.last_error.ok()
                               ? ""
-                              : fmt::format("; last cause: {}", Text(entry.last_error)))),
+                              : fmt::format("; last cause: {}", MessageOf(entry.last_error)))),
                       Reason::kNotReadyInTime));
     return;
   }

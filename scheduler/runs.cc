@@ -19,10 +19,6 @@ namespace {
 constexpr absl::Duration kSettleSoon = absl::Seconds(10);
 constexpr size_t kMaxMissedKept = 1000;
 
-std::string Text(const absl::Status& status) {
-  return std::string(status.message().data(), status.message().size());
-}
-
 // An earlier run of the policy has not concluded this volume.
 bool HasEarlier(const PolicyState& state, absl::Time instant, const std::string& claim_uid) {
   return std::any_of(state.open.begin(), state.open.lower_bound(instant),
@@ -147,7 +143,7 @@ void Runs::Compile(PolicyState& state) {
   if (schedule.ok()) {
     state.schedule = *std::move(schedule);
   } else {
-    state.schedule_error = Text(schedule.status());
+    state.schedule_error = MessageOf(schedule.status());
     Warn(state, "InvalidSchedule", state.schedule_error);
   }
   const std::string hash = ScheduleHash(spec);
@@ -275,7 +271,7 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
     } else {
       if (pv) volume.driver = pv->driver;
       Conclude(state, run, volume, Outcome::kFailed, ReasonOf(target.status()),
-               Text(target.status()));
+               MessageOf(target.status()));
     }
   }
 }
@@ -404,15 +400,15 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
   if (status.ok()) {
     Conclude(*state, *run, volume, Outcome::kSucceeded, Reason::kNone, "");
   } else if (absl::IsCancelled(status)) {
-    Conclude(*state, *run, volume, Outcome::kCancelled, Reason::kNone, Text(status));
+    Conclude(*state, *run, volume, Outcome::kCancelled, Reason::kNone, MessageOf(status));
   } else {
-    Conclude(*state, *run, volume, Outcome::kFailed, ReasonOf(status), Text(status));
+    Conclude(*state, *run, volume, Outcome::kFailed, ReasonOf(status), MessageOf(status));
   }
   CheckRun(*state, instant);
 }
 
 void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
-                    std::string message) {
+                    const std::string& message) {
   if (outcome == Outcome::kFailed && reason == Reason::kNone) reason = Reason::kApiUnavailable;
   volume.outcome = outcome;
   volume.reason = reason;
@@ -671,7 +667,7 @@ void Runs::CountMissed(PolicyState& state, absl::Time instant) {
 }
 
 void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
-                         std::string message) {
+                         const std::string& message) {
   Run run{.instant = instant,
           .generation = state.policy->meta.generation,
           .start_time = loop_.Now(),

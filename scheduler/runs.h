@@ -123,7 +123,8 @@ class Runs {
   void RecoverRun(PolicyState& state, Run run, bool complete);
   void JudgeMissed(PolicyState& state);
   void CountMissed(PolicyState& state, absl::Time instant);
-  void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason, std::string message);
+  void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
+                     const std::string& message);
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;
   void TakeUpSnapshots(PolicyState& state, Run& run);
   void TakeOverSettled(PolicyState& state, const PolicyStatus& status);
@@ -141,7 +142,7 @@ class Runs {
   void OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
               const absl::Status& status);
   void Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
-                std::string message);
+                const std::string& message);
   void CheckRun(PolicyState& state, absl::Time instant);
   void WithdrawAll(PolicyState& state);
   void ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,

@@ -83,6 +83,10 @@ absl::Duration RetryAfterOf(const absl::Status& status) {
                                                                           : absl::ZeroDuration();
 }
 
+std::string MessageOf(const absl::Status& status) {
+  return std::string(status.message().data(), status.message().size());
+}
+
 bool IsRetryable(const absl::Status& status) {
   switch (ReasonOf(status)) {
     case Reason::kNone:

@@ -5,6 +5,7 @@
 #include <absl/time/time.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace snapkeeper {
@@ -51,6 +52,10 @@ Reason ReasonOf(const absl::Status& status);
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 // Zero where none was attached.
 absl::Duration RetryAfterOf(const absl::Status& status);
+
+// Its message: absl::string_view is a type of its own where absl was built for C++14, as Debian's
+// is.
+std::string MessageOf(const absl::Status& status);
 
 // Whether the same attempt may succeed later: Unavailable, ResourceExhausted, Aborted,
 // Unauthenticated (tokens rotate), Internal, Unknown and DeadlineExceeded; never when a Reason says
