@@ -34,6 +34,7 @@ void CreateRunner::Drain() {
 void CreateRunner::Act() {
   timer_.Cancel();
   observed_.cache_synced = context_.snapshots.synced();
+  observed_.watching = context_.snapshots.health().ok();
   const Step step = Decide(job_, observed_, context_.loop.Now(), context_.api.ClockOffset());
   if (step.ours) TellProgress();
   switch (step.kind) {

@@ -34,14 +34,22 @@ bool IsOutcomeUnknown(const absl::Status& post) {
 }
 
 // An error of the API server as the attempt's end: with a Reason where the code alone ends the job.
-absl::Status Explained(const absl::Status& error) {
+absl::Status Explained(const absl::Status& error, const Observed& observed) {
+  if (ReasonOf(error) == Reason::kForbidden && !observed.watching) {
+    // One that has just started refuses everybody until it has read its roles
+    // (kubernetes/kubernetes#121635): no verdict on the job.
+    return WithReason(absl::UnavailableError(fmt::format(
+                          "{}; the API server does not let us watch either", Text(error))),
+                      Reason::kApiUnavailable);
+  }
   if (ReasonOf(error) != Reason::kNone || IsRetryable(error)) return error;
   // FailedPrecondition: the kind is not installed.
   return WithReason(error, absl::IsFailedPrecondition(error) ? Reason::kDriverUnhealthy
                                                              : Reason::kApiUnavailable);
 }
 
-absl::Status PostRefused(const CreateSnapshot& job, const absl::Status& post) {
+absl::Status PostRefused(const CreateSnapshot& job, const Observed& observed) {
+  const absl::Status& post = observed.post;
   // deploy/admission refuses a late create with a message that names the annotation.
   if (absl::IsInvalidArgument(post) &&
       MessageOf(post).find(kPostBeforeAnnotation) != std::string::npos) {
@@ -52,7 +60,7 @@ absl::Status PostRefused(const CreateSnapshot& job, const absl::Status& post) {
   if (absl::IsNotFound(post)) return WithReason(post, Reason::kNamespaceTerminating);
   // A validation or a webhook, which may refuse by 400 or 422 as well as by 403.
   if (absl::IsInvalidArgument(post)) return WithReason(post, Reason::kForbidden);
-  return Explained(post);
+  return Explained(post, observed);
 }
 
 Step Gone(const CreateSnapshot& job, std::string_view how) {
@@ -65,11 +73,12 @@ Step DecideUnseen(const CreateSnapshot& job, const Observed& observed, absl::Tim
                   std::optional<absl::Duration> clock_offset) {
   if (!observed.look.ok()) {
     // The POST's own error is the better cause; but "already exists" is no reason to give up.
-    return Done(IsOutcomeUnknown(observed.post) ? observed.post : Explained(observed.look));
+    return Done(IsOutcomeUnknown(observed.post) ? observed.post
+                                                : Explained(observed.look, observed));
   }
   if (!observed.post.ok()) {
     const bool look_up = absl::IsAlreadyExists(observed.post) || IsOutcomeUnknown(observed.post);
-    return look_up ? Step{.kind = Kind::kLookUp} : Done(PostRefused(job, observed.post));
+    return look_up ? Step{.kind = Kind::kLookUp} : Done(PostRefused(job, observed));
   }
   if (!job.known_uid.empty()) {
     // Thousands of these come at once after a failover: the first LIST answers them all.
@@ -96,13 +105,14 @@ Step DecideAbsent(const CreateSnapshot& job, const Observed& observed, absl::Tim
 }
 
 // What stands in the way of readiness as the content tells it; Ok: nothing.
-absl::Status CheckContent(const CreateSnapshot& job, const Snapshot& snapshot,
-                          const absl::StatusOr<std::shared_ptr<const Content>>& answer) {
+absl::Status CheckContent(const CreateSnapshot& job, const Observed& observed) {
+  const Snapshot& snapshot = *observed.snapshot;
+  const absl::StatusOr<std::shared_ptr<const Content>>& answer = *observed.content;
   const std::string name = fmt::format("VolumeSnapshotContent {}", snapshot.bound_content);
   if (absl::IsNotFound(answer.status())) {
     return absl::NotFoundError(fmt::format("{} does not exist", name));
   }
-  if (!answer.ok()) return Explained(answer.status());
+  if (!answer.ok()) return Explained(answer.status(), observed);
   const Content& content = **answer;
   if (content.snapshot_ns != snapshot.meta.ns || content.snapshot_name != snapshot.meta.name ||
       content.snapshot_uid != snapshot.meta.uid) {
@@ -141,7 +151,7 @@ Step DecidePresent(const CreateSnapshot& job, const Observed& observed, absl::Ti
   std::string cause = snapshot.error.empty() ? observed.last_error : snapshot.error;
   if (snapshot.ready_to_use && !snapshot.bound_content.empty()) {
     if (!observed.content) return {.kind = Kind::kVerify, .ours = true};
-    const absl::Status content = CheckContent(job, snapshot, *observed.content);
+    const absl::Status content = CheckContent(job, observed);
     // A missing or unbound content may come to be: the next change, or the deadline, asks again.
     if (!absl::IsNotFound(content)) return Done(content, true);
     cause = fmt::format("{}{}{}", MessageOf(content), cause.empty() ? "" : "; ", cause);
@@ -170,7 +180,7 @@ Step Decide(const CreateSnapshot& job, const Observed& observed, absl::Time now,
     case Observed::Object::kPresent:
       break;
   }
-  if (!observed.look.ok()) return Done(Explained(observed.look), true);
+  if (!observed.look.ok()) return Done(Explained(observed.look, observed), true);
   // creationTimestamp is the server's: where our clock is wrong, its age is judged by the server's.
   const bool wrong = clock_offset && absl::AbsDuration(*clock_offset) > kMaxClockOffset;
   return DecidePresent(job, observed, wrong ? now - *clock_offset : now);

@@ -24,6 +24,7 @@ struct Observed {
   bool fresh = false;         // the server was asked for it just now
   bool posted_by_us = false;  // it is the server's answer to our own POST
   bool cache_synced = true;
+  bool watching = true;    // our own watch of snapshots stands
   std::string last_error;  // the last `status.error` that was seen; it may be gone by the deadline
   absl::Status post;       // why our POST got no object; Ok before and without one
   absl::Status look;       // why a GET of the object got no answer

@@ -489,9 +489,11 @@ struct ServerStatus {
 };
 
 absl::Status Forbidden(const ServerStatus& server, std::string message) {
-  if (absl::StrContains(server.message, "status unknown for quota")) {
-    return absl::UnavailableError(
-        message);  // a quota that has just been made: nobody has counted yet
+  // A quota that has just been made: nobody has counted yet. An API server that has just started:
+  // its admission has not read its objects yet.
+  if (absl::StrContains(server.message, "status unknown for quota") ||
+      absl::StrContains(server.message, "not yet ready to handle request")) {
+    return absl::UnavailableError(message);
   }
   Reason reason = Reason::kForbidden;
   if (absl::StrContains(server.message, "exceeded quota")) {

@@ -195,6 +195,12 @@ TEST(DecideTest, AnAnswerToThePostIsAVerdictOrLookedInto) {
        Code::kUnauthenticated, Reason::kNone, "why"},
       {"too many requests", post(absl::ResourceExhaustedError("why")), Kind::kDone, false,
        Code::kResourceExhausted, Reason::kNone, "why"},
+      {"forbidden by an API server that refuses our watch too",
+       [](Case& c) {
+         c.observed.watching = false;
+         c.observed.post = WithReason(absl::PermissionDeniedError("why"), Reason::kForbidden);
+       },
+       Kind::kDone, false, Code::kUnavailable, Reason::kApiUnavailable, "why"},
       {"forbidden", post(WithReason(absl::PermissionDeniedError("why"), Reason::kForbidden)),
        Kind::kDone, false, Code::kPermissionDenied, Reason::kForbidden, "why"},
       {"over quota", post(WithReason(absl::PermissionDeniedError("why"), Reason::kQuotaExceeded)),
