@@ -238,6 +238,7 @@ int Daemon::Run(GrpcServer::Services services, HealthMonitor::Checks checks,
     return 1;
   }
   bool stopping = false;
+  checks.emplace("api", [this] { return api_->health(); });
   checks.emplace("process", [&stopping] {
     return stopping ? absl::UnavailableError("stopping") : absl::OkStatus();
   });

@@ -22,6 +22,7 @@ using nlohmann::json;
 
 constexpr absl::Duration kDeadline = absl::Seconds(30);
 constexpr absl::Duration kSilence = absl::Seconds(130);
+constexpr absl::Duration kFailureIsNews = absl::Minutes(1);
 // A list that expires again and again is larger than the server keeps history for.
 constexpr int kMaxListTries = 3;
 constexpr size_t kMaxUnreadable = 1000;
@@ -284,6 +285,7 @@ Call KubeClient::Watch(const ListQuery& query, const std::string& resource_versi
         const auto alive = weak.lock();
         if (!alive || alive->over) return;
         if (!std::exchange(alive->accepted, true)) {
+          failure_ = absl::OkStatus();
           alive->on_event({WatchEvent::kBookmark, nullptr, alive->resource_version});
         }
         const bool sound = alive->splitter.Feed(
@@ -324,6 +326,10 @@ std::optional<absl::Duration> KubeClient::ClockOffset() const {
   return absl::ZeroDuration();
 }
 
+absl::Status KubeClient::health() const {
+  return loop_.Elapsed() - failed_at_ < kFailureIsNews ? failure_ : absl::OkStatus();
+}
+
 HttpRequest KubeClient::MakeRequest(std::string_view method, const std::string& path) {
   const Credentials& credentials = config_.Current(loop_.Elapsed());
   HttpRequest request;
@@ -349,7 +355,12 @@ Call KubeClient::Send(std::string_view method, const std::string& path,
       std::move(request),
       [this, method = std::string(method), sent = loop_.Elapsed(),
        answered = std::move(answered)](absl::StatusOr<HttpResponse> response) mutable {
-        answered(OnAnswer(method, sent, std::move(response)));
+        const bool heard = response.ok();
+        absl::StatusOr<HttpResponse> answer = OnAnswer(method, sent, std::move(response));
+        const bool failed = absl::IsUnauthenticated(answer.status()) || !heard;
+        failure_ = failed ? answer.status() : absl::OkStatus();
+        failed_at_ = loop_.Elapsed();
+        answered(std::move(answer));
       });
 }
 

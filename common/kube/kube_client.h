@@ -59,6 +59,9 @@ class KubeClient : public KubeApi {
   // Goes on with the monotonic clock from the replies, so that a step of our clock shows at once.
   // The least difference that explains what they said in whole seconds, some time on the way ago.
   std::optional<absl::Duration> ClockOffset() const override;
+  // Why the newest request, watches left out, got no answer or was refused with 401; Ok a minute
+  // later, when that is no news any more. For /readyz: watches that stand may hide it.
+  absl::Status health() const;
 
  private:
   class Worker;
@@ -96,6 +99,8 @@ class KubeClient : public KubeApi {
     absl::Time earliest, latest;
   };
   std::optional<ServerClock> server_clock_;
+  absl::Status failure_;  // of the newest request, Ok after one that was answered
+  absl::Duration failed_at_;
   absl::flat_hash_set<std::string> unreadable_;  // logged already
 };
 

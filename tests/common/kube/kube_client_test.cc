@@ -281,6 +281,27 @@ TEST_F(KubeClientTest, PassesTransportErrorsOn) {
   EXPECT_THAT(observed_, ElementsAre("GET k8s:6443 0 0"));
 }
 
+TEST_F(KubeClientTest, IsUnhealthyWhileRequestsGetNoAnswerOrAreNotLetIn) {
+  const auto health_after = [this](absl::StatusOr<HttpResponse> response) {
+    Call call = client_->Get({Kind::kLease, "shop", "l"}, [](absl::StatusOr<ObjectPtr>) {});
+    transport_.Answer(std::move(response));
+    return client_->health();
+  };
+  EXPECT_EQ(client_->health(), absl::OkStatus());
+  EXPECT_THAT(health_after(absl::DeadlineExceededError("no whole answer within 30s")),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no whole answer")));
+  EXPECT_EQ(health_after(HttpResponse{404, {}, "{}"}), absl::OkStatus());
+  EXPECT_THAT(health_after(HttpResponse{401, {}, "{}"}),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+  watch_ = StartWatch();
+  EXPECT_FALSE(client_->health().ok());
+  transport_.Stream("");
+  EXPECT_EQ(client_->health(), absl::OkStatus());
+  EXPECT_FALSE(health_after(absl::UnavailableError("reset")).ok());
+  clock_.Advance(absl::Minutes(1));
+  EXPECT_EQ(client_->health(), absl::OkStatus());
+}
+
 TEST_F(KubeClientTest, ReadsTheTokenAgainAtOnceAfterItWasRefusedButDoesNotRepeat) {
   absl::StatusOr<ObjectPtr> result = kNothing;
   SetToken("token-2");
