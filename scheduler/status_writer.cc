@@ -32,7 +32,7 @@ void StatusWriter::Request(const std::string& uid, absl::Duration delay) {
 
 void StatusWriter::Arm(const std::string& uid, Entry& entry) {
   if (!entry.dirty || entry.writing) return;
-  const absl::Duration when = std::max(entry.due, entry.last_write + kMinGap);
+  const absl::Duration when = std::max({entry.due, entry.last_write + kMinGap, entry.not_before});
   entry.timer = loop_.After(when - loop_.Elapsed(), [this, uid] { Write(uid); });
 }
 
@@ -48,6 +48,13 @@ void StatusWriter::Seen(const Policy& policy) {
     return;
   }
   entry->resource_version = policy.meta.resource_version;
+}
+
+void StatusWriter::Forget(const std::string& uid) {
+  const auto it = entries_.find(uid);
+  if (it == entries_.end()) return;
+  if (it->second->patching) --writing_;  // OnWritten is not called any more
+  entries_.erase(it);
 }
 
 void StatusWriter::Write(const std::string& uid) {
@@ -67,6 +74,7 @@ void StatusWriter::Write(const std::string& uid) {
   entry.dirty = false;
   entry.writing = true;
   entry.last_write = loop_.Elapsed();
+  entry.patching = true;
   ++writing_;
   entry.call = api_.Patch(entry.key, StatusPatch(*status, entry.resource_version), /*status=*/true,
                           [this, uid, status = *status](absl::StatusOr<ObjectPtr> result) {
@@ -77,9 +85,8 @@ void StatusWriter::Write(const std::string& uid) {
 void StatusWriter::OnWritten(const std::string& uid, const PolicyStatus& status,
                              absl::StatusOr<ObjectPtr> result) {
   --writing_;
-  auto it = entries_.find(uid);
-  if (it == entries_.end()) return;
-  Entry& entry = *it->second;
+  Entry& entry = *entries_.at(uid);
+  entry.patching = false;
   if (result.ok()) {
     entry.writing = false;
     entry.failures = 0;
@@ -134,6 +141,7 @@ void StatusWriter::Retry(const std::string& uid, Entry& entry, const absl::Statu
   entry.writing = false;
   entry.dirty = true;
   entry.due = loop_.Elapsed() + Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
+  entry.not_before = entry.due;
   Arm(uid, entry);
 }
 

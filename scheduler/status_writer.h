@@ -31,11 +31,12 @@ class StatusWriter {
 
   StatusWriter(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, Handlers handlers);
 
-  // Write this policy's status within `delay`; an earlier request stands.
+  // Write this policy's status within `delay`; an earlier request stands, and so does the pause
+  // after a failure.
   void Request(const std::string& uid, absl::Duration delay);
   // A version of the policy that the cache saw, our own writes among them.
   void Seen(const Policy& policy);
-  void Forget(const std::string& uid) { entries_.erase(uid); }
+  void Forget(const std::string& uid);
   // No writes are due, under way or failing.
   bool idle() const;
 
@@ -45,7 +46,9 @@ class StatusWriter {
     std::string resource_version;
     std::string awaited_version;  // of our newest write, until the cache has shown it
     bool dirty = false, writing = false;
+    bool patching = false;  // counted in writing_
     absl::Duration due, last_write = -absl::InfiniteDuration();
+    absl::Duration not_before = -absl::InfiniteDuration();  // the server's Retry-After, or backoff
     int failures = 0;
     Timer timer;
     Call call;
