@@ -118,7 +118,8 @@ void PruneRunner::OnDeleted(const Decision& decision, const absl::Status& status
                                   {"snapshot", decision.name},
                                   {"uid", decision.uid},
                                   {"rule", decision.rule}});
-  } else if (!absl::IsNotFound(status) && !absl::IsAborted(status) && status_.ok()) {
+  } else if (!absl::IsNotFound(status) && !absl::IsAborted(status) &&
+             (status_.ok() || RetryAfterOf(status) > RetryAfterOf(status_))) {
     status_ = status;
   }
   DeleteNext();

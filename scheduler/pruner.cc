@@ -4,6 +4,7 @@
 #include <set>
 
 #include "common/model/names.h"
+#include "common/model/reason.h"
 
 namespace snapkeeper {
 namespace {
@@ -49,10 +50,10 @@ void Pruner::Arm(const std::string& policy_uid, absl::Duration delay) {
   std::unique_ptr<Entry>& slot = entries_[policy_uid];
   if (!slot) slot = std::make_unique<Entry>();
   Entry& entry = *slot;
-  const absl::Duration due = loop_.Elapsed() + delay;
+  const absl::Duration due = std::max(loop_.Elapsed() + delay, entry.not_before);
   if (entry.due && *entry.due <= due) return;
   entry.due = due;
-  entry.timer = loop_.After(delay, [this, policy_uid] { Evaluate(policy_uid); });
+  entry.timer = loop_.After(due - loop_.Elapsed(), [this, policy_uid] { Evaluate(policy_uid); });
 }
 
 PruneMember Pruner::KnownOf(const Snapshot& snapshot) const {
@@ -173,8 +174,10 @@ void Pruner::Evaluate(const std::string& policy_uid) {
       if (!deleted.ok()) {
         log_.Warning("prune failed", {{"policy_uid", policy_uid}, {"error", deleted.status()}});
         metrics_.CountPruned(0, deleted.status());
-        return Arm(policy_uid,
-                   Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(++done.failures, rng_));
+        const absl::Duration pause = Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(
+            ++done.failures, rng_, RetryAfterOf(deleted.status()));
+        done.not_before = loop_.Elapsed() + pause;
+        return Arm(policy_uid, pause);
       }
       done.failures = 0;
       metrics_.CountPruned(static_cast<int>(deleted->size()), absl::OkStatus());

@@ -40,8 +40,9 @@ class Pruner {
  private:
   struct Entry {
     Timer timer;
-    std::optional<absl::Duration> due;          // on the Elapsed() clock
-    std::optional<absl::Duration> waits_since;  // for a run
+    std::optional<absl::Duration> due;                      // on the Elapsed() clock
+    std::optional<absl::Duration> waits_since;              // for a run
+    absl::Duration not_before = -absl::InfiniteDuration();  // after a failure
     bool running = false;
     int failures = 0;
   };
