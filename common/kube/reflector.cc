@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/kube/json.h"
 #include "common/model/reason.h"
 
@@ -56,11 +58,12 @@ void ReflectorBase::OnListed(absl::StatusOr<ListResult> result) {
     if (on_synced_) on_synced_();
   }
   WatchNow();
+  after_list_ = true;
 }
 
 void ReflectorBase::WatchNow() {
   watch_began_ = loop_.Elapsed();
-  heard_ = false;
+  heard_ = after_list_ = false;
   call_ = api_.Watch(
       query_, resource_version_, [this](const WatchEvent& event) { OnEvent(event); },
       [this](absl::Status status) { OnWatchEnded(std::move(status)); });
@@ -92,9 +95,10 @@ void ReflectorBase::OnWatchEnded(absl::Status status) {
   }
   if (absl::IsOutOfRange(status)) {
     resource_version_.clear();
-    // No failure in itself, but one that happens again right after the LIST.
-    if (failures_ == 0) {
-      failures_ = 1;
+    // No failure in itself, but one that happens again right after the LIST. After other failures
+    // it is the usual answer: the outage was longer than the server's memory.
+    if (failures_ == 0 || !after_list_) {
+      failures_ = std::max(failures_, 1);
       return ListNow();
     }
   }

@@ -68,8 +68,9 @@ class ReflectorBase {
   absl::Status health_;
   int failures_ = 0;  // since a watch that stood
   absl::Duration watch_began_;
-  bool heard_ = false;  // an event on this watch
-  Call call_;           // the LIST or WATCH under way
+  bool heard_ = false;       // an event on this watch
+  bool after_list_ = false;  // this watch began where a LIST ended
+  Call call_;                // the LIST or WATCH under way
   Timer retry_;
 };
 
