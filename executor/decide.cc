@@ -72,9 +72,12 @@ Step Gone(const CreateSnapshot& job, std::string_view how) {
 Step DecideUnseen(const CreateSnapshot& job, const Observed& observed, absl::Time now,
                   std::optional<absl::Duration> clock_offset) {
   if (!observed.look.ok()) {
-    // The POST's own error is the better cause; but "already exists" is no reason to give up.
-    return Done(IsOutcomeUnknown(observed.post) ? observed.post
-                                                : Explained(observed.look, observed));
+    // The POST's own error is the better cause, but not of when to come again; and "already exists"
+    // is no reason to give up.
+    if (!IsOutcomeUnknown(observed.post)) return Done(Explained(observed.look, observed));
+    const absl::Duration pause = RetryAfterOf(observed.look);
+    return Done(pause > RetryAfterOf(observed.post) ? WithRetryAfter(observed.post, pause)
+                                                    : observed.post);
   }
   if (!observed.post.ok()) {
     const bool look_up = absl::IsAlreadyExists(observed.post) || IsOutcomeUnknown(observed.post);

@@ -237,6 +237,16 @@ TEST(DecideTest, AnAnswerToThePostIsAVerdictOrLookedInto) {
   });
 }
 
+TEST(DecideTest, PassesOnWhenTheServerSaysToLookAgain) {
+  Case c;
+  c.observed.post = absl::UnavailableError("reset");
+  c.observed.look = WithRetryAfter(absl::ResourceExhaustedError("later"), absl::Seconds(5));
+  const Step step = Decide(c.job, c.observed, c.now, c.offset);
+  EXPECT_EQ(step.kind, Kind::kDone);
+  EXPECT_EQ(step.status.message(), "reset");
+  EXPECT_EQ(RetryAfterOf(step.status), absl::Seconds(5));
+}
+
 TEST(DecideTest, AnObjectOfTheNameIsAdoptedOrRefused) {
   const auto sees = [](std::function<void(Snapshot&)> change) {
     return [change](Case& c) { c.Sees(change); };
