@@ -142,6 +142,7 @@ void Pruner::Evaluate(const std::string& policy_uid) {
   Entry& entry = *entries_.at(policy_uid);
   entry.due.reset();
   if (entry.running || paused_) return;  // done and SetPaused ask again
+  if (loop_.Elapsed() < entry.not_before) return Arm(policy_uid, absl::ZeroDuration());
   if (runs_.Unsettled(policy_uid)) {
     if (!entry.waits_since) entry.waits_since = loop_.Elapsed();
     if (loop_.Elapsed() - *entry.waits_since < kMaxWait) return Arm(policy_uid, kAfterTime);
