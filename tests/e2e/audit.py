@@ -10,7 +10,7 @@ import json
 class Request:
     received: float  # Unix seconds, to the microsecond
     answered: float
-    user: str
+    user: str  # empty: let in by nobody (401)
     verb: str  # create, get, list, watch, patch, update, delete, deletecollection
     resource: str  # with the subresource: "snapshotpolicies/status"
     namespace: str
@@ -98,7 +98,7 @@ def _request(event):
     return Request(
         received=_seconds(event["requestReceivedTimestamp"]),
         answered=_seconds(event["stageTimestamp"]),
-        user=event["user"]["username"],
+        user=event["user"].get("username", ""),
         verb=event["verb"],
         resource=ref["resource"] + (f"/{ref['subresource']}" if "subresource" in ref else ""),
         namespace=ref.get("namespace", ""),

@@ -190,8 +190,7 @@ class Cluster:
         etcd_url = f"http://127.0.0.1:{free_port()}"
         port = free_port()
         self.url = f"https://127.0.0.1:{port}"
-        certificate, key = self.authority.issue("apiserver", "kube-apiserver",
-                                                addresses="IP:127.0.0.1,IP:10.0.0.1,DNS:localhost")
+        certificate, key = self._issue_serving(self.authority)
         self.etcd = self._process(
             "etcd", f"--data-dir={d}/etcd", f"--listen-client-urls={etcd_url}", f"--advertise-client-urls={etcd_url}",
             "--listen-peer-urls=http://127.0.0.1:0", "--log-level=warn",
@@ -209,8 +208,15 @@ class Cluster:
             "--audit-log-maxsize=1000000",  # MB: never rotated
             *self._apiserver_flags)
         self.admin_kubeconfig = self.certificate_kubeconfig("admin")
-        self.admin = Api(self.url, self.authority.certificate, d / "admin.crt", d / "admin.key")
+        self._connect_admin()
         self.wait_api()
+
+    def _issue_serving(self, authority):
+        return authority.issue("apiserver", "kube-apiserver", addresses="IP:127.0.0.1,IP:10.0.0.1,DNS:localhost")
+
+    def _connect_admin(self):
+        d = self.directory
+        self.admin = Api(self.url, self.authority.certificate, d / "admin.crt", d / "admin.key")
 
     def wait_api(self, timeout=60):
         """Until the API server says that it is ready, as it must after a restart."""
@@ -220,6 +226,23 @@ class Cluster:
             except OSError:
                 return False
         wait_until("the API server", ready, timeout, alive=[self.etcd, self.apiserver])
+
+    def restart_controllers(self):
+        """After an outage: how soon they recover by themselves (client-go waits 30 s and more) is another matter."""
+        for process in (self.snapshot_controller, self.csi_snapshotter, self.csi_provisioner, self.controller_manager):
+            process.restart()
+
+    def replace_serving_authority(self, new):
+        """The API server starts again, with a certificate of this authority, which the cluster's own kubeconfigs trust
+        from here on beside the old one.
+        """
+        both = self.authority.certificate.read_text() + new.certificate.read_text()
+        write_atomically(self.authority.certificate, both)
+        self._issue_serving(new)
+        self._connect_admin()
+        self.apiserver.restart()
+        self.wait_api()
+        self.restart_controllers()
 
     def _start_storage(self):
         d = self.directory

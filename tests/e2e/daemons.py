@@ -79,6 +79,13 @@ class Daemon(Process):
         wait_until(f"{self.name} to be ready", lambda: self.page("/readyz")[0] == 200, timeout, alive=[self])
         return self
 
+    def wait_not_ready(self, words, timeout=30):
+        """What /readyz says, once that is 503 with these words."""
+        def reason():
+            code, text = self.page("/readyz")
+            return text.strip() if code == 503 and words in text else None
+        return wait_until(f"{self.name} to say: not ready: {words}", reason, timeout, alive=[self])
+
 
 class Executor(Daemon):
     """An executor behind a proxy, at whose address the scheduler finds it over every restart."""
@@ -99,15 +106,18 @@ class Executor(Daemon):
 
 
 class Daemons:
-    """A scheduler and its executors. `api_url`: where they find the API server, for instance a proxy."""
+    """A scheduler and its executors. `api_url`: where they find the API server, for instance a proxy.
+    `kubeconfigs`: by role, where not the usual ones.
+    """
 
     def __init__(self, cluster, deployment, binaries, directory, executors=2, api_url=None,
-                 scheduler_flags=("--prune-quarantine", "5s"), executor_flags=(), env=None):
+                 scheduler_flags=("--prune-quarantine", "5s"), executor_flags=(), env=None, kubeconfigs=None):
         self._cluster = cluster
         self._deployment = deployment
         self._binaries = binaries
         self._directory = directory
         self._api_url = api_url
+        self._kubeconfigs = kubeconfigs or {}
         self._scheduler_flags = list(scheduler_flags)
         self._env = env
         self.all = []
@@ -141,6 +151,8 @@ class Daemons:
         return daemon.start()
 
     def _kubeconfig(self, role):
+        if role in self._kubeconfigs:
+            return self._kubeconfigs[role]
         namespace, account = self._deployment.account(role)
         return self._cluster.account_kubeconfig(namespace, account, self._api_url)
 

@@ -8,6 +8,7 @@ import dataclasses
 import http.client
 import http.server
 import json
+import math
 import re
 import socket
 import ssl
@@ -124,9 +125,22 @@ class TcpProxy:
             self._changed.wait_for(lambda: self._mode != BLACKHOLE)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
+class Request:
+    """One that came to an ApiProxy."""
+    time: float  # Unix seconds
+    agent: str
+    method: str
+    path: str  # with the query
+    body: bytes
+    fault: "Fault | None" = None  # that struck it
+    answered: float = math.inf  # when it had done so
+
+
+@dataclasses.dataclass(eq=False)
 class Fault:
-    """What to do with requests of `method` whose path and query match the regular expression `path`; empty: any.
+    """What to do with requests of `method` whose path and query match the regular expression `path`, by callers whose
+    User-Agent begins with `agent`; empty: any.
 
     In this order: `commit`: the server gets the request first; `hold`: wait until release() is called; then one of:
     `code`: that answer; `cut`: the connection is reset; otherwise the request goes its way. `stall`: the answer's head
@@ -134,6 +148,7 @@ class Fault:
     """
     method: str = ""
     path: str = ""
+    agent: str = ""
     times: int | None = None  # matches so often; default: always
     commit: bool = False
     hold: bool = False
@@ -152,8 +167,12 @@ class Fault:
     def release(self):
         self._released.set()
 
-    def matches(self, method, path):
-        return self.method in ("", method) and re.search(self.path, path) is not None
+    def matches(self, request):
+        return (self.method in ("", request.method) and re.search(self.path, request.path) is not None
+                and request.agent.startswith(self.agent))
+
+    def used_up(self):
+        return self.hits == self.times
 
 
 def too_many_requests(retry_after, **match):
@@ -175,10 +194,16 @@ def expired_watch(**match):
 
 
 class ApiProxy:
-    """An HTTPS proxy before the API server. Callers authenticate with tokens: client certificates end here."""
+    """An HTTPS proxy before the API server. Callers authenticate with tokens: client certificates end here.
+
+    `requests`: what came, oldest first.
+    """
 
     def __init__(self, cluster):
+        self.requests = []
         self._faults = []
+        self._streams = set()
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._upstream_host = cluster.url.removeprefix("https://")
         self._upstream_tls = ssl.create_default_context(cafile=cluster.authority.certificate)
@@ -193,6 +218,7 @@ class ApiProxy:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def close(self):
+        self._closed.set()
         for fault in list(self._faults):
             self.remove(fault)
         self._server.shutdown()
@@ -218,18 +244,58 @@ class ApiProxy:
         finally:
             self.remove(fault)
 
-    def _take(self, method, path):
+    def break_streams(self, path="", agent=""):
+        """Closes the connections of the watches that run now, in the middle of an answer. How many."""
+        streams = self._running(path, agent)
+        for stream in streams:
+            with contextlib.suppress(OSError):
+                stream.connection.shutdown(socket.SHUT_RDWR)
+        return len(streams)
+
+    def silence_streams(self, path="", agent=""):
+        """From here on the watches that run now say nothing, and do not end either. How many."""
+        streams = self._running(path, agent)
+        for stream in streams:
+            stream.silent = True
+        return len(streams)
+
+    def _running(self, path, agent):
         with self._lock:
+            return [s for s in self._streams
+                    if re.search(path, s.request.path) and s.request.agent.startswith(agent)]
+
+    def _take(self, request):
+        """The fault that strikes, noted in the request."""
+        with self._lock:
+            self.requests.append(request)
             for fault in self._faults:
-                if fault.matches(method, path) and (fault.times is None or fault.hits < fault.times):
+                if fault.matches(request) and not fault.used_up():
                     fault.hits += 1
+                    request.fault = fault
                     return fault
         return None
 
-    def _stalled(self, method, path):
+    def _stalled(self, request):
         """The fault that silences this stream."""
         with self._lock:
-            return next((f for f in self._faults if f.stall and f.matches(method, path)), None)
+            return next((f for f in self._faults if f.stall and f.matches(request)), None)
+
+    @contextlib.contextmanager
+    def _streaming(self, stream):
+        with self._lock:
+            self._streams.add(stream)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._streams.discard(stream)
+
+
+class _Stream:
+    def __init__(self, request, connection):
+        self.request = request
+        self.connection = connection
+        self.silent = False
 
 
 def _handler(proxy):
@@ -251,7 +317,8 @@ def _handler(proxy):
 
         def _serve(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            fault = proxy._take(self.command, self.path)
+            request = Request(time.time(), self.headers.get("User-Agent", ""), self.command, self.path, body)
+            fault = proxy._take(request)
             reply = None
             try:
                 if fault and fault.commit:
@@ -260,12 +327,16 @@ def _handler(proxy):
                     fault.reached.set()
                     if fault.hold:
                         fault._released.wait()
+                    request.answered = time.time()
+                    if reply and (fault.code or fault.cut):
+                        self._upstream.close()  # the rest of what it says is in the way of the next request
                     if fault.code:
                         return self._answer(fault)
                     if fault.cut:
                         return self._cut()
-                self._pass_on(reply or self._ask(body))
+                self._pass_on(request, reply or self._ask(body))
             except (OSError, http.client.HTTPException):
+                request.answered = time.time()
                 self._cut()
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
@@ -291,7 +362,7 @@ def _handler(proxy):
             self.end_headers()
             self.wfile.write(data)
 
-        def _pass_on(self, reply):
+        def _pass_on(self, request, reply):
             whole = getattr(reply, "whole_body", None)
             self.send_response_only(reply.status, reply.reason)
             for name, value in reply.headers.items():
@@ -303,13 +374,26 @@ def _handler(proxy):
             if whole is not None:
                 self.wfile.write(whole)
                 return
-            while data := reply.read1(65536):
-                if stall := proxy._stalled(self.command, self.path):
-                    stall.reached.set()
-                    stall._released.wait()
-                    return self._cut()
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                self.wfile.flush()
+            stream = _Stream(request, self.connection)
+            with proxy._streaming(stream):
+                self._pass_on_stream(stream, reply)
+
+        def _pass_on_stream(self, stream, reply):
+            try:
+                while data := reply.read1(65536):
+                    if stall := proxy._stalled(stream.request):
+                        stall.reached.set()
+                        stall._released.wait()
+                        return self._cut()
+                    if not stream.silent:
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                        self.wfile.flush()
+            except (OSError, http.client.HTTPException):
+                if not stream.silent:
+                    raise
+            if stream.silent:
+                proxy._closed.wait()
+                return self._cut()
             self.wfile.write(b"0\r\n\r\n")
 
         def _cut(self):

@@ -123,24 +123,9 @@ def test_api_requests_are_held_until_released(cluster, namespace, through, api_p
 
 
 def test_api_watches_pass_stall_and_expire(cluster, namespace, api_proxy, through):
-    events = []
     path = path_of("VolumeSnapshot", namespace) + "?watch=1&resourceVersion=0"
     stall = proxy.Fault(path="watch=1", stall=True)
-
-    def watch():
-        tls = ssl.create_default_context(cafile=cluster.authority.certificate)
-        connection = http.client.HTTPSConnection(api_proxy.url.removeprefix("https://"), context=tls)
-        connection.request("GET", path, headers=through._headers)
-        response = connection.getresponse()
-        try:
-            while line := response.readline():
-                events.append(json.loads(line)["object"]["metadata"]["name"])
-        except (OSError, http.client.HTTPException):
-            pass
-        events.append("end")
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    events, watcher = watch(cluster, through, api_proxy, path)
     cluster.admin.create(manifests.snapshot(namespace, "seen", "data"))
     wait_until("the event", lambda: "seen" in events)
     with api_proxy.fault(stall):
@@ -153,3 +138,43 @@ def test_api_watches_pass_stall_and_expire(cluster, namespace, api_proxy, throug
     with api_proxy.fault(proxy.expired_watch()):
         code, event = through.call("GET", path)
     assert (code, event["type"], event["object"]["code"]) == (200, "ERROR", 410)
+
+
+def test_api_watches_that_run_are_silenced_or_broken(cluster, namespace, api_proxy, through):
+    path = path_of("VolumeSnapshot", namespace) + "?watch=1&resourceVersion=0"
+    silent, silent_watcher = watch(cluster, through, api_proxy, path)
+    cluster.admin.create(manifests.snapshot(namespace, "seen", "data"))
+    wait_until("the event", lambda: "seen" in silent)
+    assert api_proxy.silence_streams("volumesnapshots") == 1
+    # A new one is not concerned.
+    events, watcher = watch(cluster, through, api_proxy, path)
+    cluster.admin.create(manifests.snapshot(namespace, "unseen", "data"))
+    wait_until("the event", lambda: "unseen" in events)
+    assert set(silent) == {"seen"}
+    assert api_proxy.break_streams("pods") == 0
+    assert api_proxy.break_streams("volumesnapshots") == 2
+    for thread in (watcher, silent_watcher):
+        thread.join(10)
+    assert (events[-1], silent[-1]) == ("end", "end")
+    assert [r.path for r in api_proxy.requests if r.method == "GET"] == [path, path]
+
+
+def watch(cluster, through, api_proxy, path):
+    """The names in a watch's events, as they come, and the thread that reads them; "end" after the last."""
+    events = []
+
+    def read():
+        tls = ssl.create_default_context(cafile=cluster.authority.certificate)
+        connection = http.client.HTTPSConnection(api_proxy.url.removeprefix("https://"), context=tls)
+        connection.request("GET", path, headers=through._headers)
+        response = connection.getresponse()
+        try:
+            while line := response.readline():
+                events.append(json.loads(line)["object"]["metadata"]["name"])
+        except (OSError, http.client.HTTPException):
+            pass
+        events.append("end")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    return events, thread
