@@ -39,7 +39,7 @@ absl::Status Explained(const absl::Status& error, const Observed& observed) {
     // One that has just started refuses everybody until it has read its roles
     // (kubernetes/kubernetes#121635): no verdict on the job.
     return WithReason(absl::UnavailableError(fmt::format(
-                          "{}; the API server does not let us watch either", Text(error))),
+                          "{}; the API server does not let us watch either", MessageOf(error))),
                       Reason::kApiUnavailable);
   }
   if (ReasonOf(error) != Reason::kNone || IsRetryable(error)) return error;

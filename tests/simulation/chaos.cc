@@ -66,7 +66,7 @@ class Chaos {
   explicit Chaos(uint64_t seed)
       : rng_(seed),
         world_({.seed = rng_(), .quarantine = absl::Minutes(2)}),
-        healthy_{.ready_after = absl::Seconds(1 + Below(20))},
+        healthy_{.ready_after = absl::Seconds(1 + Below(10))},
         faults_(rng_, active_) {
     world_.simulator().SetFaultPlan(&faults_);
     world_.simulator().volumes().SetDefaultBehaviour(healthy_);
