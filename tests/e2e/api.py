@@ -4,8 +4,10 @@ import http.client
 import json
 import ssl
 import threading
+import time
 import urllib.parse
 
+REUSE_WITHIN = 30  # seconds; the server closes connections that were idle for longer than a minute or two
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
@@ -61,14 +63,15 @@ class Api:
     def call(self, method, path, body=None, content_type="application/json"):
         """(status code, body): the body parsed if it is JSON. Raises OSError or HTTPException if there is no answer."""
         connection = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or time.monotonic() > self._local.used + REUSE_WITHIN:
             connection = http.client.HTTPSConnection(self._host, timeout=self._timeout, context=self._tls)
-            self._local.connection = connection
+            self._local.connection, self._local.used = connection, time.monotonic()
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {**self._headers, "Content-Type": content_type})
             response = connection.getresponse()
             text = response.read()
+            self._local.used = time.monotonic()
         except Exception:
             connection.close()
             self._local.connection = None

@@ -103,12 +103,12 @@ class Cluster:
         certificate, key = self.authority.issue(user, user, group)
         return self.kubeconfig(user, {"client-certificate": str(certificate), "client-key": str(key)})
 
-    def account_kubeconfig(self, namespace, account, server=None, name=None):
+    def account_kubeconfig(self, namespace, account, server=None, name=None, context_namespace=None):
         """The kubeconfig of a service account, with a real token in the file NAME.token beside it."""
         name = name or account
         token_file = self.directory / f"{name}.token"
         write_atomically(token_file, self.token(namespace, account))
-        return self.kubeconfig(name, {"tokenFile": str(token_file)}, server, namespace)
+        return self.kubeconfig(name, {"tokenFile": str(token_file)}, server, context_namespace or namespace)
 
     def token(self, namespace, account, seconds=24 * 3600):
         answer = self.admin.request(
@@ -271,7 +271,9 @@ class Cluster:
             "csi-snapshotter", f"--kubeconfig={self.certificate_kubeconfig('csi-snapshotter')}",
             f"--csi-address={socket_path}",
             # How soon it asks again about a snapshot that is not ready; by default up to 5 minutes.
-            "--retry-interval-start=200ms", "--retry-interval-max=1s", *self._qps)
+            "--retry-interval-start=200ms", "--retry-interval-max=1s",
+            # It happens under load that it asks no more until this; by default after 15 minutes.
+            "--resync-period=10s", *self._qps)
         # Each namespace gets this account from the controllers, so from here on they work.
         wait_until("the controllers", lambda: self.admin.get("ServiceAccount", "default", "default"),
                    alive=[self.controller_manager])

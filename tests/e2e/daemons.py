@@ -24,12 +24,21 @@ class Deployment:
     def __init__(self, cluster, repository):
         deploy = repository / "deploy"
         cluster.apply_files(deploy / "crds")
-        rbac = [d for f in sorted((deploy / "rbac").glob("*.yaml")) for d in yaml.safe_load_all(f.read_text()) if d]
-        self._accounts = [d["metadata"] for d in rbac if d["kind"] == "ServiceAccount"]
+        self._cluster = cluster
+        rbac = sorted((deploy / "rbac").glob("*.yaml"))
+        self._rbac = [d for f in rbac for d in yaml.safe_load_all(f.read_text()) if d]
+        self._accounts = [d["metadata"] for d in self._rbac if d["kind"] == "ServiceAccount"]
         cluster.apply_files(deploy / "rbac")
         cluster.apply_files(deploy / "admission")
         if any((deploy / "admission").glob("*.yaml")):
             wait_until("late creates to be denied", lambda: _denies_late_create(cluster))
+
+    def allow_lease(self, namespace):
+        """Schedulers may keep their Lease in this namespace too: a second installation beside the first."""
+        for document in self._rbac:
+            if document["kind"] in ("Role", "RoleBinding"):
+                self._cluster.admin.apply(
+                    {**document, "metadata": {**document["metadata"], "namespace": namespace}})
 
     def account(self, role):
         """(namespace, name) of the scheduler's or the executor's service account."""
@@ -106,12 +115,15 @@ class Executor(Daemon):
 
 
 class Daemons:
-    """A scheduler and its executors. `api_url`: where they find the API server, for instance a proxy.
-    `kubeconfigs`: by role, where not the usual ones.
+    """A scheduler and its executors. `api_url`: where they find the API server, for instance a proxy; a dict: by role.
+
+    `kubeconfigs`: by role, where not the usual ones. `only_namespace`: they work there alone and keep their Lease there,
+    beside other such installations.
     """
 
     def __init__(self, cluster, deployment, binaries, directory, executors=2, api_url=None,
-                 scheduler_flags=("--prune-quarantine", "5s"), executor_flags=(), env=None, kubeconfigs=None):
+                 scheduler_flags=("--prune-quarantine", "5s"), executor_flags=(), env=None, kubeconfigs=None,
+                 only_namespace=None):
         self._cluster = cluster
         self._deployment = deployment
         self._binaries = binaries
@@ -120,6 +132,10 @@ class Daemons:
         self._kubeconfigs = kubeconfigs or {}
         self._scheduler_flags = list(scheduler_flags)
         self._env = env
+        self._only_namespace = only_namespace
+        if only_namespace:
+            deployment.allow_lease(only_namespace)
+            self._scheduler_flags += ["--watch-namespace", only_namespace]
         self.all = []
         try:
             self.executors = [
@@ -154,7 +170,9 @@ class Daemons:
         if role in self._kubeconfigs:
             return self._kubeconfigs[role]
         namespace, account = self._deployment.account(role)
-        return self._cluster.account_kubeconfig(namespace, account, self._api_url)
+        url = self._api_url.get(role) if isinstance(self._api_url, dict) else self._api_url
+        name = f"{account}-{self._only_namespace}" if self._only_namespace else account
+        return self._cluster.account_kubeconfig(namespace, account, url, name, self._only_namespace)
 
 
 def _denies_late_create(cluster):

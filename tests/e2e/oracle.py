@@ -16,6 +16,9 @@ sys.path.append(str(pathlib.Path(__file__).parent.parent / "cli"))
 import preview_oracle  # noqa: E402
 
 
+OPEN = ("Posting", "Settling")  # states of a run that has not ended
+
+
 def instants(schedule, first, last, time_zone="UTC"):
     """The Unix seconds in [first, last] at which a schedule fires, in order."""
     zone = preview_oracle.Zone(time_zone)
@@ -108,3 +111,47 @@ def ready_at(life, time):
 
 def alive_at(life, time):
     return life.posted <= time and (life.deleted is None or life.deleted > time)
+
+
+def _amends(counts, before):
+    """Some that had failed have become ready after all."""
+    late = counts.get("succeededLate", 0) - before.get("succeededLate", 0)
+    failed = before.get("failed", 0) - late
+    return late > 0 and failed >= 0 and counts == {
+        **{k: n for k, n in before.items() if k != "failed"}, "succeededLate": counts["succeededLate"],
+        **({"failed": failed} if failed else {})}
+
+
+def record_faults(statuses):
+    """What the successive statuses of one policy must not show, as readable lines.
+
+    Epoch and watermark go forward only; what has its outcome keeps it, but for Failed that becomes SucceededLate; the
+    counts of a run add up.
+    """
+    faults = []
+    outcomes = {}  # scheduledTime -> counts, once it is settled
+    epoch, watermark = 0, 0
+    for status in statuses:
+        if status.get("epoch", 0) < epoch:
+            faults.append(f"epoch {status.get('epoch', 0)} after {epoch}")
+        epoch = max(epoch, status.get("epoch", 0))
+        time = parse_time(status["lastScheduleTime"]) if status.get("lastScheduleTime") else 0
+        if time < watermark:
+            faults.append(f"watermark {instant_text(time)} after {instant_text(watermark)}")
+        watermark = max(watermark, time)
+        entries = status.get("recentRuns") or []
+        times = [run["scheduledTime"] for run in entries]
+        faults += [f"{time}: two entries" for time in sorted(set(times)) if times.count(time) > 1]
+        for run in entries:
+            when, counts = run["scheduledTime"], {k: n for k, n in run.get("counts", {}).items() if n}
+            if counts.get("selected", 0) != sum(n for k, n in counts.items() if k != "selected"):
+                faults.append(f"{when}: {counts} do not add up")
+            if run["state"] in OPEN:
+                if when in outcomes:
+                    faults.append(f"{when}: {run['state']} after {outcomes[when]}")
+                continue
+            if before := outcomes.get(when):
+                if counts != before and not _amends(counts, before):
+                    faults.append(f"{when}: {counts} after {before}")
+            outcomes[when] = counts
+    return faults

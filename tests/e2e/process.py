@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
-def wait_until(what, condition, timeout=30, alive=()):
+def wait_until(what, condition, timeout=30, alive=(), poll=POLL):
     """Polls until `condition()` is true and returns its value. `alive`: processes without which waiting is in vain."""
     deadline = time.monotonic() + timeout
     while True:
@@ -26,7 +26,7 @@ def wait_until(what, condition, timeout=30, alive=()):
         if time.monotonic() > deadline:
             tails = "\n".join(process.log_tail() for process in alive)
             raise TimeoutError(f"{what}: not within {timeout} s\n{tails}")
-        time.sleep(POLL)
+        time.sleep(poll)
 
 
 def free_port():

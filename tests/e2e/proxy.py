@@ -16,6 +16,8 @@ import struct
 import threading
 import time
 
+_issuing = threading.Lock()  # of certificates, which are files
+
 PASS, REFUSE, BLACKHOLE, DROP_REPLIES = "pass", "refuse", "blackhole", "drop replies"
 
 
@@ -88,12 +90,12 @@ class TcpProxy:
         self._wait_while_blackholed()
         try:
             server = socket.create_connection(self.target, timeout=5)
-        except OSError:
+            server.settimeout(None)
+            for s in (client, server):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # or the client was reset meanwhile
             _reset(client)
             return
-        server.settimeout(None)
-        for s in (client, server):
-            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._changed:
             self._live[client] = server
         threading.Thread(target=self._pump, args=(client, client, server), daemon=True).start()
@@ -139,8 +141,8 @@ class Request:
 
 @dataclasses.dataclass(eq=False)
 class Fault:
-    """What to do with requests of `method` whose path and query match the regular expression `path`, by callers whose
-    User-Agent begins with `agent`; empty: any.
+    """What to do with requests of `method` whose path and query match the regular expression `path`, whose body matches
+    `asks`, by callers whose User-Agent begins with `agent`; empty: any.
 
     In this order: `commit`: the server gets the request first; `hold`: wait until release() is called; then one of:
     `code`: that answer; `cut`: the connection is reset; otherwise the request goes its way. `stall`: the answer's head
@@ -148,6 +150,7 @@ class Fault:
     """
     method: str = ""
     path: str = ""
+    asks: str = ""
     agent: str = ""
     times: int | None = None  # matches so often; default: always
     commit: bool = False
@@ -169,6 +172,7 @@ class Fault:
 
     def matches(self, request):
         return (self.method in ("", request.method) and re.search(self.path, request.path) is not None
+                and re.search(self.asks, request.body.decode(errors="replace")) is not None
                 and request.agent.startswith(self.agent))
 
     def used_up(self):
@@ -208,7 +212,8 @@ class ApiProxy:
         self._upstream_host = cluster.url.removeprefix("https://")
         self._upstream_tls = ssl.create_default_context(cafile=cluster.authority.certificate)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(*cluster.authority.issue("proxy", "proxy", addresses="IP:127.0.0.1"))
+        with _issuing:
+            tls.load_cert_chain(*cluster.authority.issue("proxy", "proxy", addresses="IP:127.0.0.1"))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_: None  # callers that die are what tests are about
@@ -219,8 +224,7 @@ class ApiProxy:
 
     def close(self):
         self._closed.set()
-        for fault in list(self._faults):
-            self.remove(fault)
+        self.clear()
         self._server.shutdown()
         self._server.server_close()
 
@@ -235,6 +239,11 @@ class ApiProxy:
             if fault in self._faults:
                 self._faults.remove(fault)
         fault.release()
+
+    def clear(self):
+        """Ends all faults, and with them whatever they hold."""
+        for fault in list(self._faults):
+            self.remove(fault)
 
     @contextlib.contextmanager
     def fault(self, fault):

@@ -50,3 +50,27 @@ def test_each_fault_is_found_and_called_by_its_name():
     assert list(accused([life(FIRST, ready=None), *good[1:]])) == ["unready"]
     assert list(accused([life(FIRST, deleted=FIRST + 5), *good[1:]])) == ["deleted_good"]
     assert list(accused([life(FIRST, deleted=FIRST + 15), *good[1:]], keep=2)) == ["deleted_good"]
+
+
+def status(*runs, epoch=1, watermark="2026-11-22T15:00:00Z"):
+    entries = [{"scheduledTime": t, "state": state, "counts": counts} for t, state, counts in runs]
+    return {"epoch": epoch, "lastScheduleTime": watermark, "recentRuns": entries}
+
+
+def test_each_fault_of_the_record_is_found():
+    first, second = "2026-11-22T15:00:00Z", "2026-11-22T15:00:10Z"
+    open_run = (first, "Settling", {"selected": 2, "pending": 1, "succeeded": 1})
+    failed = (first, "PartiallySucceeded", {"selected": 2, "failed": 1, "succeeded": 1})
+    late = (first, "Succeeded", {"selected": 2, "succeededLate": 1, "succeeded": 1})
+    assert oracle.record_faults([{}, status(open_run), status(failed), status(late, epoch=2, watermark=second)]) == []
+    accused = [
+        ([status(late), status(failed)], "after"),
+        ([status(failed), status(open_run)], "Settling after"),
+        ([status(epoch=2), status()], "epoch 1 after 2"),
+        ([status(watermark=second), status()], "watermark"),
+        ([status((first, "Succeeded", {"selected": 2, "succeeded": 1}))], "do not add up"),
+        ([status(failed, failed)], "two entries"),
+    ]
+    for statuses, words in accused:
+        [fault] = oracle.record_faults(statuses)
+        assert words in fault

@@ -112,7 +112,8 @@ def test_api_lost_replies_and_timeouts_come_after_the_commit(cluster, namespace,
 
 
 def test_api_requests_are_held_until_released(cluster, namespace, through, api_proxy):
-    with api_proxy.fault(proxy.Fault(method="POST", path="volumesnapshots", hold=True)) as fault:
+    with api_proxy.fault(proxy.Fault("POST", "volumesnapshots", asks='"name": *"held"', hold=True)) as fault:
+        through.create(manifests.snapshot(namespace, "passed", "data"))
         poster = threading.Thread(target=through.create, args=(manifests.snapshot(namespace, "held", "data"),))
         poster.start()
         assert fault.reached.wait(10)
