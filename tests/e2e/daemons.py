@@ -97,33 +97,39 @@ class Daemon(Process):
 
 
 class Executor(Daemon):
-    """An executor behind a proxy, at whose address the scheduler finds it over every restart."""
+    """An executor behind a proxy, at whose address the scheduler finds it over every restart; or at its own address."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, proxied=True, **kwargs):
         super().__init__(*args, **kwargs)
-        self.proxy = TcpProxy()
+        self.proxy = TcpProxy() if proxied else None
+
+    @property
+    def address(self):
+        return self.proxy.address if self.proxy else self.grpc
 
     def start(self):
         super().start()
-        host, port = self.grpc.rsplit(":", 1)
-        self.proxy.target = (host, int(port))
+        if self.proxy:
+            host, port = self.grpc.rsplit(":", 1)
+            self.proxy.target = (host, int(port))
         return self
 
     def close(self):
         super().close()
-        self.proxy.close()
+        if self.proxy:
+            self.proxy.close()
 
 
 class Daemons:
     """A scheduler and its executors. `api_url`: where they find the API server, for instance a proxy; a dict: by role.
 
     `kubeconfigs`: by role, where not the usual ones. `only_namespace`: they work there alone and keep their Lease there,
-    beside other such installations.
+    beside other such installations. `proxied`: whether executors are behind a proxy, which costs time.
     """
 
     def __init__(self, cluster, deployment, binaries, directory, executors=2, api_url=None,
                  scheduler_flags=("--prune-quarantine", "5s"), executor_flags=(), env=None, kubeconfigs=None,
-                 only_namespace=None):
+                 only_namespace=None, proxied=True):
         self._cluster = cluster
         self._deployment = deployment
         self._binaries = binaries
@@ -140,7 +146,7 @@ class Daemons:
         try:
             self.executors = [
                 self._start(Executor(f"executor-{n}", binaries / "snapkeeper-executor", self._kubeconfig("executor"),
-                                     directory, executor_flags, env)) for n in range(executors)]
+                                     directory, executor_flags, env, proxied=proxied)) for n in range(executors)]
             self.scheduler = self.start_scheduler("scheduler")
         except Exception:
             self.close()
@@ -148,7 +154,7 @@ class Daemons:
 
     def start_scheduler(self, name):
         """One more scheduler; the constructor has started the first."""
-        flags = [o for executor in self.executors for o in ("--executor", executor.proxy.address)]
+        flags = [o for executor in self.executors for o in ("--executor", executor.address)]
         return self._start(Daemon(name, self._binaries / "snapkeeper-scheduler", self._kubeconfig("scheduler"),
                                   self._directory, flags + self._scheduler_flags, self._env))
 
