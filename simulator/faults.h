@@ -16,9 +16,10 @@ std::string_view ToString(Verb verb);  // "get", ..., as in an audit log
 
 // What becomes of one request of an in-process client.
 struct Fault {
-  absl::Duration request_delay = absl::ZeroDuration();  // until the server acts
-  absl::Duration reply_delay = absl::ZeroDuration();    // from then until the client has the reply
-  bool acts = true;                                     // whether the server does what was asked
+  absl::Duration request_delay =
+      absl::ZeroDuration();  // until the server acts; however long the client waits
+  absl::Duration reply_delay = absl::ZeroDuration();  // from then until the client has the reply
+  bool acts = true;                                   // whether the server does what was asked
   absl::Status reply;  // Ok: the real one; else what the client is told instead
 
   // The server answers with `status` and does nothing.

@@ -100,7 +100,7 @@ TEST_F(SimulatorTest, AFaultMayActAndTellNothingOrTellAndDoNothing) {
            Case{Fault::LoseReply(), StatusCode::kDeadlineExceeded, true},
            Case{Fault::Hang(), StatusCode::kDeadlineExceeded, false},
            Case{{.reply = absl::UnavailableError("reset")}, StatusCode::kUnavailable, true},
-           Case{{.request_delay = absl::Minutes(5)}, StatusCode::kDeadlineExceeded, true},
+           Case{{.request_delay = absl::Minutes(5)}, StatusCode::kDeadlineExceeded, false},
            Case{{.request_delay = absl::Seconds(10), .reply_delay = absl::Minutes(5)},
                 StatusCode::kDeadlineExceeded,
                 true},
@@ -113,6 +113,17 @@ TEST_F(SimulatorTest, AFaultMayActAndTellNothingOrTellAndDoNothing) {
     EXPECT_THAT(replies_, ElementsAre(StatusIs(c.code))) << name;
     EXPECT_EQ(Exists(name), c.acted) << name;
   }
+}
+
+TEST_F(SimulatorTest, ARequestMayArriveLongAfterItsSenderHasGivenUp) {
+  plan_.request = [](Verb, const ObjectKey&) { return Fault{.request_delay = absl::Minutes(5)}; };
+  const Call call = CreateLease("late");
+  world_.Run(absl::Minutes(4));
+  EXPECT_THAT(replies_, ElementsAre(StatusIs(StatusCode::kDeadlineExceeded)));
+  EXPECT_FALSE(Exists("late"));
+  world_.Run(absl::Minutes(1));
+  EXPECT_TRUE(Exists("late"));
+  EXPECT_THAT(replies_, testing::SizeIs(1));
 }
 
 TEST_F(SimulatorTest, ACancelledCallHasNoReplyThoughTheServerActs) {
