@@ -28,7 +28,7 @@ class Port : public AdminPort {
 
   absl::Status Start(std::string_view address) {
     auto server = HttpServer::Listen(
-        address, [this](ServedRequest request, std::shared_ptr<Responder> reply) {
+        address, [this](const ServedRequest& request, const std::shared_ptr<Responder>& reply) {
           Serve(request, *reply);
         });
     if (!server.ok()) return server.status();
