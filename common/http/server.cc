@@ -79,7 +79,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The calls of the responder to request number `request`; without effect once its answer is
   // complete.
-  void Begin(uint64_t request, int code, std::string_view type, Headers headers,
+  void Begin(uint64_t request, int code, std::string_view type, const Headers& headers,
              std::optional<std::string> body);
   void Write(uint64_t request, std::string chunk);
   void End(uint64_t request);
@@ -139,13 +139,13 @@ class Reply : public Responder {
   void Send(int code, std::string_view type, std::string body) override {
     Post([code, type = std::string(type), headers = TakeHeaders(), body = std::move(body)](
              Session& session, uint64_t request) mutable {
-      session.Begin(request, code, type, std::move(headers), std::move(body));
+      session.Begin(request, code, type, headers, std::move(body));
     });
   }
   void Begin(int code, std::string_view type) override {
     Post([code, type = std::string(type), headers = TakeHeaders()](Session& session,
                                                                    uint64_t request) mutable {
-      session.Begin(request, code, type, std::move(headers), std::nullopt);
+      session.Begin(request, code, type, headers, std::nullopt);
     });
   }
   void Write(std::string chunk) override {
@@ -259,7 +259,7 @@ void Session::WatchPeer() {
       });
 }
 
-void Session::Begin(uint64_t request, int code, std::string_view type, Headers headers,
+void Session::Begin(uint64_t request, int code, std::string_view type, const Headers& headers,
                     std::optional<std::string> body) {
   if (!Current(request) || state_ != State::kAwaiting) return;
   state_ = State::kAnswering;
@@ -335,9 +335,9 @@ void Session::Flush() {
   std::vector<asio::const_buffer> buffers;
   for (const std::string& bytes : writing_) buffers.push_back(asio::buffer(bytes));
   stream_.expires_after(absl::ToChronoNanoseconds(limits_.write_time));
-  asio::async_write(
-      stream_, std::move(buffers),
-      [self = shared_from_this()](error_code error, size_t) { self->OnFlushed(error); });
+  asio::async_write(stream_, buffers, [self = shared_from_this()](error_code error, size_t) {
+    self->OnFlushed(error);
+  });
 }
 
 void Session::OnFlushed(error_code error) {

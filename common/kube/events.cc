@@ -70,13 +70,13 @@ void EventRecorder::Record(Kind kind, const ObjectMeta& about, EventType type,
   SendNext();
 }
 
-bool EventRecorder::Repeats(std::string key) {
+bool EventRecorder::Repeats(const std::string& key) {
   const absl::Duration now = loop_.Elapsed();
   if (recent_.size() >= kMaxRemembered) {
     absl::erase_if(recent_, [now](const auto& e) { return now - e.second >= kRepeatWindow; });
     if (recent_.size() >= kMaxRemembered) recent_.clear();
   }
-  const auto [entry, is_new] = recent_.emplace(std::move(key), now);
+  const auto [entry, is_new] = recent_.try_emplace(key, now);
   if (!is_new && now - entry->second < kRepeatWindow) return true;
   entry->second = now;
   return false;

@@ -44,7 +44,7 @@ class EventRecorder {
     double tokens;
     absl::Duration updated;
   };
-  bool Repeats(std::string key);
+  bool Repeats(const std::string& key);
   bool TakeToken(const std::string& uid);
   void SendNext();
 

@@ -195,7 +195,7 @@ Call KubeClient::Delete(const ObjectKey& key, const Preconditions& preconditions
     options["preconditions"]["resourceVersion"] = preconditions.resource_version;
   }
   return Send("DELETE", PathOf(key), kJson, Dump(options),
-              [done = std::move(done)](absl::StatusOr<HttpResponse> response) mutable {
+              [done = std::move(done)](const absl::StatusOr<HttpResponse>& response) mutable {
                 done(response.status());
               });
 }
