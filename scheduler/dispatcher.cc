@@ -63,8 +63,6 @@ std::string Dispatcher::Submit(Create create) {
   if (entry.created) {
     // Its age is not known yet: the executor tells it when it finds the object.
     entry.created_time = loop_.Now();
-  } else {
-    ++posting_;
   }
   ArmDeadline(entry);
   EnterLane(entry);
@@ -84,6 +82,19 @@ std::string Dispatcher::Submit(
   return entry.id;
 }
 
+int Dispatcher::IsPosting(const Entry& entry) {
+  return std::holds_alternative<Create>(entry.body) && !entry.created &&
+                 (entry.state == State::kQueued || entry.state == State::kSent)
+             ? 1
+             : 0;
+}
+
+void Dispatcher::Move(Entry& entry, State state) {
+  posting_ -= IsPosting(entry);
+  entry.state = state;
+  posting_ += IsPosting(entry);
+}
+
 void Dispatcher::EnterLane(Entry& entry) {
   Lane& lane = lanes_[CreateOf(entry).work.identity.claim_uid];
   if (entry.created) {
@@ -95,7 +106,7 @@ void Dispatcher::EnterLane(Entry& entry) {
     }
     EnterCap(entry);
   } else if (lane.holder) {
-    entry.state = State::kLane;
+    Move(entry, State::kLane);
     lane.waiting.push_back(&entry);
   } else {
     lane.holder = &entry;
@@ -112,14 +123,14 @@ void Dispatcher::EnterCap(Entry& entry) {
     entry.in_cap = true;
     Enqueue(entry);
   } else {
-    entry.state = State::kCap;
+    Move(entry, State::kCap);
     entry.key = {kScheduled, CreateOf(entry).order, entry.seq};
     cap.waiting[entry.key] = &entry;
   }
 }
 
 void Dispatcher::Enqueue(Entry& entry) {
-  entry.state = State::kQueued;
+  Move(entry, State::kQueued);
   if (std::holds_alternative<PruneSnapshots>(entry.body)) {
     entry.key = {kPruning, absl::InfinitePast(), entry.seq};
   } else {
@@ -156,7 +167,7 @@ bool Dispatcher::Send(Entry& entry) {
     return false;
   }
   ++entry.attempt;
-  entry.state = State::kSent;
+  Move(entry, State::kSent);
   return true;
 }
 
@@ -196,10 +207,8 @@ void Dispatcher::MarkCreated(Entry& entry, const std::string& uid, absl::Time cr
   entry.created_time = created;
   if (std::exchange(entry.created_told, true)) return;
   CreateSnapshot& work = CreateOf(entry).work;
-  if (!entry.created) {
-    entry.created = true;
-    --posting_;
-  }
+  posting_ -= IsPosting(entry);
+  entry.created = true;
   work.known_uid = uid;
   entry.failures = 0;
   ArmDeadline(entry);
@@ -268,8 +277,8 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   if (!entry.created && loop_.Now() + delay >= create.start_deadline) {
     // A POST whose reply was lost may have been carried out all the same.
     if (std::string uid = find_uid_(create.work); !uid.empty()) {
+      posting_ -= IsPosting(entry);
       entry.created = true;
-      --posting_;
       create.work.known_uid = uid;
       entry.created_time = loop_.Now();
       ArmDeadline(entry);
@@ -288,7 +297,7 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
                       {"attempt", entry.attempt},
                       {"delay", delay},
                       {"error", status}});
-  entry.state = State::kBackoff;
+  Move(entry, State::kBackoff);
   entry.timer = loop_.After(delay, [this, &entry] { Enqueue(entry); });
 }
 
@@ -373,7 +382,7 @@ void Dispatcher::Unlink(Entry& entry) {
 void Dispatcher::Finish(Entry& entry, absl::Status status) {
   Create& create = CreateOf(entry);
   Unlink(entry);
-  if (!entry.created) --posting_;
+  posting_ -= IsPosting(entry);
   auto it = entries_.find(entry.id);
   const std::unique_ptr<Entry> owned = std::move(it->second);
   entries_.erase(it);

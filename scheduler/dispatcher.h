@@ -70,7 +70,8 @@ class Dispatcher {
   void OnEvent(const JobEvent& event);
   void OnLost(const std::string& job_id, const absl::Status& why);
 
-  // Jobs whose POST is still ahead.
+  // Jobs whose POST is under way, or leaves as soon as an executor has a slot: not those that wait
+  // for another snapshot or for their next attempt.
   int posting() const { return posting_; }
   int queued() const { return static_cast<int>(queue_.size()); }
 
@@ -95,6 +96,8 @@ class Dispatcher {
   };
 
   Create& CreateOf(Entry& entry) { return std::get<Create>(entry.body); }
+  static int IsPosting(const Entry& entry);
+  void Move(Entry& entry, State state);
   void EnterLane(Entry& entry);
   void EnterCap(Entry& entry);
   void Enqueue(Entry& entry);

@@ -345,11 +345,33 @@ TEST_F(DispatcherTest, OnlyWhatWasNeverSentIsGivenUp) {
   EXPECT_EQ(done_.at("in-lane"), why);
   EXPECT_EQ(done_.at("at-cap"), why);
   EXPECT_THAT(done_, SizeIs(2));
-  EXPECT_EQ(dispatcher_.posting(), 4);
   executor_.Tell("sent", Phase::kCreated);
   executor_.Tell("sent", Phase::kCut);  // the lane is free: nobody is left in it
   Submit("next", "claim-a");
   EXPECT_THAT(executor_.Names(), ElementsAre("sent", "n0", "n1", "next"));
+}
+
+TEST_F(DispatcherTest, WhatWaitsForSomethingElseIsNotPosting) {
+  Submit("sent", "claim-a");
+  Submit("in-lane", "claim-a");
+  Submit("retried", "claim-b");
+  Submit("n0", "claim-c", "narrow");
+  Submit("n1", "claim-d", "narrow");
+  Submit("at-cap", "claim-e", "narrow");
+  EXPECT_EQ(dispatcher_.posting(), 4);
+  Submit("without-slot", "claim-f");
+  EXPECT_EQ(dispatcher_.posting(), 5);
+  executor_.Tell("retried", Phase::kDone, Retryable());  // its slot is the other's
+  EXPECT_EQ(dispatcher_.posting(), 4);
+  for (const char* name : {"sent", "n0", "n1", "without-slot"})
+    executor_.Tell(name, Phase::kCreated);
+  EXPECT_EQ(dispatcher_.posting(), 0);
+  for (const char* name : {"sent", "n0"}) executor_.Tell(name, Phase::kCut);
+  EXPECT_EQ(dispatcher_.posting(), 2);  // of "in-lane" and "at-cap"
+  for (const char* name : {"in-lane", "at-cap"})
+    executor_.Tell(name, Phase::kDone,
+                   WithReason(absl::PermissionDeniedError("no"), Reason::kForbidden));
+  EXPECT_EQ(dispatcher_.posting(), 0);
 }
 
 TEST_F(DispatcherTest, StaleAttemptsSayNothing) {
