@@ -62,7 +62,7 @@ def lives(figures, cluster, accounts, daemons):
 def idle(figures, cluster, accounts, daemons):
     in_parallel(lambda n: cluster.admin.create(manifests.policy("fifty", f"yearly-{n}", "0 0 1 1 *")),
                 range(IDLE_POLICIES))
-    settled(cluster, daemons.all, 120)
+    settled(cluster, daemons.all)
     seen = [p for p in cluster.admin.list("SnapshotPolicy") if p.get("status", {}).get("nextScheduleTime")]
     assert len(seen) >= IDLE_POLICIES, f"{len(seen)} policies have a next instant, not {IDLE_POLICIES}"
     begin = time.time()

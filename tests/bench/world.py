@@ -87,7 +87,7 @@ class World:
         assert "level=error" not in self.stub.log_text(), self.stub.log_tail()
 
 
-def settled(cluster, alive, timeout=60):
+def settled(cluster, alive, timeout=120):
     """Waits until the API server has answered nothing for two seconds. To wait costs it, and us, nothing."""
     size, since = -1, 0
 
