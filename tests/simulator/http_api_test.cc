@@ -82,7 +82,8 @@ TEST_F(HttpApiTest, DiscoveryNamesEveryKindBothWays) {
   EXPECT_THAT(Send("GET", "/api", nullptr, {aggregated}).body,
               HasSubstr("\"persistentvolumeclaims\""));
   EXPECT_EQ(Get("/api")["versions"], json({"v1"}));
-  for (const json& group : Get("/apis")["groups"]) {
+  const json listed = Get("/apis")["groups"];
+  for (const json& group : listed) {
     const std::string version = group["preferredVersion"]["groupVersion"];
     EXPECT_EQ(Get("/apis/" + version)["groupVersion"], version);
     EXPECT_EQ(Get("/apis/" + group["name"].get<std::string>())["kind"], "APIGroup");
