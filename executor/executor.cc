@@ -63,7 +63,6 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   void FinishDrain();
 
   EventLoop& loop_;
-  const Reflector<Snapshot>& snapshots_;
   Log& log_;
   const ExecutorConfig config_;
   const ExecutorMetrics metrics_;
@@ -105,7 +104,6 @@ class Executor::Impl::Handle : public Session {
 Executor::Impl::Impl(EventLoop& loop, KubeApi& api, const Reflector<Snapshot>& snapshots, Log& log,
                      Metrics& metrics, ExecutorConfig config)
     : loop_(loop),
-      snapshots_(snapshots),
       log_(log),
       config_(std::move(config)),
       metrics_(metrics),
