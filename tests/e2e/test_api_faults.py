@@ -15,7 +15,7 @@ from process import wait_until
 from proxy import ApiProxy, Fault
 from workload import KEEP, RECOVERY, Workload
 
-PERIOD = 5
+PERIOD = 7
 RETRY_AFTER = 3
 SCHEDULER, EXECUTOR = "snapkeeper-scheduler", "snapkeeper-executor"
 WATCHED = [(EXECUTOR, "/volumesnapshots")] + [(SCHEDULER, f"/{resource}") for resource in (
@@ -62,7 +62,7 @@ def test_each_request_fails_in_each_way(cluster, deployment, binaries, tmp_path,
         wait_used_up("first lists", proxy, struck)
         for daemon in daemons.all:
             daemon.wait_ready(RECOVERY)
-        workloads = {name: Workload(cluster, f"faults-{name}", PERIOD) for name in FAILURES}
+        workloads = {name: Workload(cluster, f"faults-{name}", PERIOD, claims=1) for name in FAILURES}
 
         def wait_recovered(what):
             since = wait_used_up(what, proxy, struck)
@@ -112,7 +112,7 @@ def wait_used_up(what, proxy, struck):
     def left():
         return [f"{f.agent} {f.method} {f.path}: {f.hits} of {f.times}" for f in struck if not f.used_up()]
     try:
-        wait_until(f"faults of {what}", lambda: not left(), timeout=60)
+        wait_until(f"faults of {what}", lambda: not left(), timeout=90)
     except TimeoutError:
         pytest.fail(f"{what}: these did not strike: {left()}")
     return wait_until("the last of them", lambda: (

@@ -12,7 +12,7 @@ from process import wait_until
 from proxy import TcpProxy
 from workload import RECOVERY, Workload
 
-PERIOD = 5
+PERIOD = 7
 LIFE = 30  # of a token, seconds
 LEEWAY = 60  # that the API server grants an expired one
 REMEMBERED = 10  # seconds that the API server takes a good one for good without looking
