@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/event_loop.h"
 #include "common/model/policy.h"
 
 namespace snapkeeper {
@@ -42,6 +43,7 @@ struct Run {
   RunCounts carried;
   // Its outcome is in the status: from then on the history may forget it.
   bool written = false;
+  Timer posting;  // while not all of it was asked for
 
   // Every volume's snapshot was asked for or given up.
   bool AllPosted() const;

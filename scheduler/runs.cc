@@ -17,6 +17,10 @@ namespace {
 
 // Watermark and outcomes go into one write if the run settles this soon after it was posted.
 constexpr absl::Duration kSettleSoon = absl::Seconds(10);
+// A run that could not be posted so soon is told in the status: the next leader takes it up then.
+constexpr absl::Duration kPostingSoon = absl::Seconds(2);
+// As a delay of a status write: it does not yield to POSTs either.
+constexpr absl::Duration kBeforePosts = -absl::InfiniteDuration();
 constexpr size_t kMaxMissedKept = 1000;
 
 // An earlier run of the policy has not concluded this volume.
@@ -109,7 +113,8 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
   if (after->spec.suspend) WithdrawAll(state);
   Fire(state);
   handlers_.series_changed(after->meta.uid);
-  handlers_.dirty(after->meta.uid, absl::ZeroDuration());
+  // Until the edit is in the status, the next leader would take it for one that just happened.
+  handlers_.dirty(after->meta.uid, kBeforePosts);
 }
 
 void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
@@ -236,6 +241,8 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
   run.generation = state.policy->meta.generation;
   run.start_time = loop_.Now();
   run.start_deadline = StartDeadline(state, instant);
+  run.posting = loop_.After(
+      kPostingSoon, [this, uid = state.policy->meta.uid] { handlers_.dirty(uid, kBeforePosts); });
   SelectInto(state, run);
   TakeUpSnapshots(state, run);
   log_.Info("run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
@@ -439,6 +446,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
   const std::string uid = state.policy->meta.uid;
   if (!run.posted_time && run.AllPosted()) {
     run.posted_time = loop_.Now();
+    run.posting.Cancel();
     // The watermark passes a run only when all before it were posted too.
     for (const auto& [when, earlier] : state.open) {
       if (!earlier.posted_time) break;

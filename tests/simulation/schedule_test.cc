@@ -160,6 +160,46 @@ TEST(ClaimTest, OneThatIsGoneOrReplacedBeforeItsSnapshotIsAskedForEndsTheWaitAtO
   EXPECT_THAT(world.oracle().violations(), IsEmpty());
 }
 
+TEST_F(ScheduleTest, AnInstantFiredAfterAnEditIsNotForgottenWhenItsSchedulerDiesSoonAfter) {
+  world_.AddPolicy("busy", {{"schedule", "@every 10s"}, {"startingDeadlineSeconds", 300}});
+  world_.AddPolicy("edited", {{"schedule", "@every 1h"}, {"startingDeadlineSeconds", 300}});
+  world_.StartScheduler("scheduler-0");
+  const auto instants = Every(absl::Minutes(1), world_.Now(), world_.Now() + absl::Minutes(1));
+  world_.RunFor(instants.front() - world_.Now() - absl::Seconds(12));
+  world_.Freeze("executor-0", true);
+  world_.Freeze("executor-1", true);
+  world_.RunFor(absl::Seconds(8));  // "busy" cannot be posted
+  world_.PatchPolicy("edited", {{"spec", {{"schedule", "@every 1m"}}}});
+  world_.RunFor(absl::Seconds(5));
+  for (const char* name : {"scheduler-0", "executor-0", "executor-1"}) world_.Kill(name);
+  world_.StartExecutor("executor-0");
+  world_.StartExecutor("executor-1");
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(30));
+  world_.oracle().CheckTaken(Uid("edited"), instants, kClaims);
+  EXPECT_EQ(world_.StatusOf("edited").missed_runs, 0);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
+TEST_F(ScheduleTest, ARunThatCouldNotBePostedYetIsTakenOverByTheNextScheduler) {
+  world_.AddPolicy("busy", {{"schedule", "@every 10s"}, {"startingDeadlineSeconds", 300}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Seconds(30));
+  const auto instants = Every(absl::Seconds(10), world_.Now(), world_.Now() + absl::Seconds(20));
+  world_.RunFor(instants.front() - world_.Now() - absl::Seconds(1));
+  world_.Freeze("executor-0", true);
+  world_.Freeze("executor-1", true);
+  world_.RunFor(absl::Seconds(13));  // both have fired; the first is with an executor
+  for (const char* name : {"scheduler-0", "executor-0", "executor-1"}) world_.Kill(name);
+  world_.StartExecutor("executor-0");
+  world_.StartExecutor("executor-1");
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(30));
+  EXPECT_EQ(world_.StatusOf("busy").missed_runs, 0);
+  world_.oracle().CheckTaken(Uid("busy"), instants, kClaims);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
 TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
   world_.AddPolicy("two", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
   world_.oracle().ExpectAll(*world_.PolicyOf("two"));
