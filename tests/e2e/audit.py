@@ -84,7 +84,8 @@ class AuditLog:
             life = lives.get(newest.get((r.namespace, r.name)))
             if life is None:
                 continue
-            if life.ready is None and (r.answer or {}).get("status", {}).get("readyToUse") is True:
+            # A delete may be answered with a Status, whose field of this name is a word.
+            if life.ready is None and r.verb != "delete" and (r.answer or {}).get("status", {}).get("readyToUse") is True:
                 life.ready = r.received
             if r.verb == "delete" and life.deleted is None:
                 life.deleted, life.deleted_by = r.received, r.user
