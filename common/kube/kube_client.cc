@@ -1,12 +1,12 @@
 #include "common/kube/kube_client.h"
 
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <deque>
 #include <iterator>
+#include <mutex>
 #include <random>
 #include <thread>
 #include <utility>
@@ -88,14 +88,18 @@ class KubeClient::Worker {
  public:
   ~Worker() {
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       stop_ = true;
     }
+    changed_.notify_one();
     thread_.join();
   }
   void Post(EventLoop::Task task) {
-    absl::MutexLock lock(&mutex_);
-    tasks_.push_back(std::move(task));
+    {
+      const std::lock_guard lock(mutex_);
+      tasks_.push_back(std::move(task));
+    }
+    changed_.notify_one();
   }
 
  private:
@@ -103,7 +107,8 @@ class KubeClient::Worker {
     for (;;) {
       EventLoop::Task task;
       {
-        absl::MutexLock lock(&mutex_, absl::Condition(this, &Worker::Ready));
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return stop_ || !tasks_.empty(); });
         if (stop_) return;
         task = std::move(tasks_.front());
         tasks_.pop_front();
@@ -111,11 +116,12 @@ class KubeClient::Worker {
       task();
     }
   }
-  bool Ready() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stop_ || !tasks_.empty(); }
 
-  absl::Mutex mutex_;
-  std::deque<EventLoop::Task> tasks_ ABSL_GUARDED_BY(mutex_);
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  // Not absl's, which Debian builds without what TSan needs to see.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<EventLoop::Task> tasks_;  // under mutex_
+  bool stop_ = false;                  // under mutex_
   std::thread thread_{[this] { Run(); }};
 };
 
