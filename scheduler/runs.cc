@@ -44,6 +44,28 @@ absl::Time AccountedUpTo(const PolicyStatus& status) {
   return up_to;
 }
 
+// Runs of instants up to here may have been dropped from the record; a later one that is not in it
+// was never recorded.
+absl::Time ForgottenUpTo(std::vector<absl::Time> settled, const PolicySpec& spec) {
+  if (settled.empty()) return absl::InfinitePast();
+  std::sort(settled.begin(), settled.end(), std::greater<>());
+  return settled[std::min(settled.size(), static_cast<size_t>(spec.run_history_limit)) - 1];
+}
+
+absl::Time ForgottenUpTo(const PolicyStatus& status, const PolicySpec& spec) {
+  std::vector<absl::Time> settled;
+  for (const RunRecord& record : status.recent_runs) {
+    if (record.completion_time) settled.push_back(record.instant);
+  }
+  return ForgottenUpTo(std::move(settled), spec);
+}
+
+absl::Time ForgottenUpTo(const PolicyState& state) {
+  std::vector<absl::Time> settled;
+  for (const auto& [instant, run] : state.history) settled.push_back(instant);
+  return ForgottenUpTo(std::move(settled), state.policy->spec);
+}
+
 }  // namespace
 
 Runs::Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher,
@@ -537,14 +559,6 @@ std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const
   return instants;
 }
 
-absl::Time Runs::ForgottenUpTo(const PolicyState& state) const {
-  const auto limit = static_cast<ptrdiff_t>(state.policy->spec.run_history_limit);
-  auto oldest = state.history.rbegin();
-  if (oldest == state.history.rend()) return absl::InfinitePast();
-  std::advance(oldest, std::min<ptrdiff_t>(limit, std::ssize(state.history)) - 1);
-  return oldest->first;
-}
-
 void Runs::Recover(PolicyState& state) {
   if (state.recovered || state.gone) return;
   state.recovered = true;
@@ -892,12 +906,23 @@ void Runs::Absorb(const Policy& policy) {
   state.missed_runs = status.missed_runs;
   for (const RunRecord& record : status.recent_runs) state.missed.erase(record.instant);
   for (const absl::Time instant : state.missed) state.missed_runs += instant > up_to;
+  std::vector<absl::Time> ours;
   for (const auto* runs : {&state.open, &state.history}) {
     for (const auto& [instant, run] : *runs) {
-      const bool recorded =
-          std::any_of(status.recent_runs.begin(), status.recent_runs.end(),
-                      [when = instant](const RunRecord& r) { return r.instant == when; });
-      state.missed_runs -= instant > state.adopted_up_to && instant <= up_to && !recorded;
+      if (instant > state.adopted_up_to && instant <= up_to) ours.push_back(instant);
+    }
+  }
+  for (const absl::Time instant : ours) {
+    const bool recorded =
+        std::any_of(status.recent_runs.begin(), status.recent_runs.end(),
+                    [instant](const RunRecord& r) { return r.instant == instant; });
+    if (recorded) continue;
+    if (instant > ForgottenUpTo(status, state.policy->spec)) {
+      --state.missed_runs;
+    } else {
+      // It had settled long ago: we started with what we had seen before that.
+      Abandon(state, instant);
+      state.history.erase(instant);
     }
   }
   if (!state.recovered) return;  // Recover reads the rest from the newest status

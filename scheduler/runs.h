@@ -116,9 +116,6 @@ class Runs {
   void OnDue(const std::string& policy_uid);
   void Fire(PolicyState& state);
   void StartRun(PolicyState& state, absl::Time instant);
-  // Runs of instants up to here may have been dropped from the history; a later one that is not in
-  // it was never recorded.
-  absl::Time ForgottenUpTo(const PolicyState& state) const;
   void Recover(PolicyState& state);
   void RecoverRun(PolicyState& state, Run run, bool complete);
   void JudgeMissed(PolicyState& state);

@@ -108,8 +108,7 @@ class Chaos {
       if (!world_.Running(name)) world_.StartExecutor(name);
       world_.SetClockOffset(name, absl::ZeroDuration());
     }
-    Reap();
-    if (schedulers_.empty()) StartScheduler();
+    StartScheduler();  // those that were frozen may have been deposed without knowing
     world_.simulator().volumes().SetDefaultBehaviour(healthy_);
     world_.RunFor(absl::Minutes(10));
     Reap();
