@@ -69,8 +69,9 @@ int Main(int argc, char** argv) {
   const auto stop = parser.Parse(argc, argv, std::getenv, [&]() -> absl::Status {
     if (absl::Status valid = Validate(options); !valid.ok()) return valid;
     absl::StatusOr<DriverProfiles> read = ReadProfiles(options.driver_profiles);
-    if (read.ok()) profiles = *std::move(read);
-    return read.status();
+    if (!read.ok()) return read.status();
+    profiles = *std::move(read);
+    return absl::OkStatus();
   });
   if (stop) return stop->Print();
 

@@ -75,10 +75,10 @@ absl::Status UpdateBehaviour(const json& fields, ClassBehaviour& behaviour) {
     if (!Read(*it, member)) wrong = fmt::format("{} is not a value of {}", it->dump(), name);
   });
   if (wrong.empty() && known < fields.size()) {
-    for (const auto& [name, value] : fields.items()) {
+    for (const auto& given : fields.items()) {
       bool found = false;
-      ForEachField(result, [&](const char* field, auto&) { found |= name == field; });
-      if (!found) wrong = fmt::format("there is no field {}", name);
+      ForEachField(result, [&](const char* field, auto&) { found |= given.key() == field; });
+      if (!found) wrong = fmt::format("there is no field {}", given.key());
     }
   }
   if (!wrong.empty()) return absl::InvalidArgumentError(wrong);

@@ -529,7 +529,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       return SendWritten(responder, store_.Replace(key, *patched, place.status, request.user(),
                                                    request.dry_run()));
     } else if (type == "application/strategic-merge-patch+json" && !IsCustomResource(key.kind)) {
-      *patch = FromStrategic(*current, *std::move(patch));
+      json strategic = std::move(*patch);
+      *patch = FromStrategic(*current, std::move(strategic));
     } else if (type != "application/merge-patch+json") {
       return Fail(
           responder,
