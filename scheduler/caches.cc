@@ -55,6 +55,16 @@ void Caches::Start(Handlers handlers) {
       handlers.synced);
 }
 
+void Caches::Relist() {
+  policies_.Relist();
+  claims_.Relist();
+  snapshots_.Relist();
+  volumes_.Relist();
+  contents_.Relist();
+  classes_.Relist();
+  namespaces_.Relist();
+}
+
 bool Caches::ready_to_fire() const {
   return policies_.synced() && claims_.synced() && volumes_.synced() && classes_.synced() &&
          namespaces_.synced();

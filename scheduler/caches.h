@@ -38,6 +38,9 @@ class Cache {
   void Start(F changed, std::function<void()> synced) {
     for (auto& reflector : reflectors_) reflector->Start(changed, synced);
   }
+  void Relist() {
+    for (auto& reflector : reflectors_) reflector->Relist();
+  }
   bool synced() const {
     for (const auto& reflector : reflectors_) {
       if (!reflector->synced()) return false;
@@ -90,6 +93,9 @@ class Caches {
     std::function<void()> synced;  // each time another cache has its first list
   };
   void Start(Handlers handlers);
+
+  // Reads everything again; nothing is synced until it was.
+  void Relist();
 
   // Everything that a fire needs: all but snapshots and contents.
   bool ready_to_fire() const;

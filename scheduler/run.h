@@ -43,7 +43,8 @@ struct Run {
   RunCounts carried;
   // Its outcome is in the status: from then on the history may forget it.
   bool written = false;
-  Timer posting;  // while not all of it was asked for
+  absl::Time open_until = absl::InfinitePast();  // other snapshots of it may turn up so long
+  Timer timer;  // while not all of it was asked for; until `open_until`
 
   // Every volume's snapshot was asked for or given up.
   bool AllPosted() const;

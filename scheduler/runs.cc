@@ -263,7 +263,7 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
   run.generation = state.policy->meta.generation;
   run.start_time = loop_.Now();
   run.start_deadline = StartDeadline(state, instant);
-  run.posting = loop_.After(
+  run.timer = loop_.After(
       kPostingSoon, [this, uid = state.policy->meta.uid] { handlers_.dirty(uid, kBeforePosts); });
   SelectInto(state, run);
   TakeUpSnapshots(state, run);
@@ -468,7 +468,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
   const std::string uid = state.policy->meta.uid;
   if (!run.posted_time && run.AllPosted()) {
     run.posted_time = loop_.Now();
-    run.posting.Cancel();
+    if (run.open_until == absl::InfinitePast()) run.timer.Cancel();
     // The watermark passes a run only when all before it were posted too.
     for (const auto& [when, earlier] : state.open) {
       if (!earlier.posted_time) break;
@@ -477,7 +477,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
     if (!run.AllFinal()) handlers_.dirty(uid, kSettleSoon);
     if (state.recovered) JudgeMissed(state);
   }
-  if (!run.posted_time || !run.AllFinal()) return;
+  if (!run.posted_time || !run.AllFinal() || loop_.Now() < run.open_until) return;
   run.completion_time = loop_.Now();
   const RunRecord record = ToRecord(run);
   if (record.state == RunState::kSucceeded) state.last_successful = run.completion_time;
@@ -741,9 +741,20 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
     RecoverRun(state,
                Run{.instant = *instant,
                    .generation = state.policy->meta.generation,
-                   .start_time = loop_.Now()},
+                   .start_time = loop_.Now(),
+                   .open_until = loop_.Now() + kSettleSoon,
+                   .timer = loop_.After(kSettleSoon,
+                                        [this, uid = state.policy->meta.uid, instant = *instant] {
+                                          if (const auto [found, run] = FindOpen(uid, instant); run)
+                                            CheckRun(*found, instant);
+                                        })},
                false);
     return;
+  }
+  if (auto open = state.open.find(*instant);
+      open != state.open.end() && !open->second.volumes.contains(identity->claim_uid)) {
+    TakeUpSnapshots(state, open->second);
+    return CheckRun(state, *instant);
   }
   AmendLate(state, *after);
 }

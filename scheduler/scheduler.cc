@@ -16,6 +16,9 @@ namespace {
 constexpr absl::Duration kClockEvery = absl::Minutes(1);
 constexpr absl::Duration kClockEveryPaused = absl::Seconds(1);
 constexpr absl::Duration kDrainWithin = absl::Seconds(5);
+// What was read longer ago when the epoch is won is read again: an earlier leader has gone on
+// since.
+constexpr absl::Duration kFreshView = absl::Seconds(5);
 
 }  // namespace
 
@@ -81,6 +84,7 @@ void Scheduler::OnSynced() {
   if (stopping_) return;
   if (!taking_ && caches_.policies().synced()) {
     taking_ = true;
+    taking_since_ = loop_.Elapsed();
     int64_t floor = 0;
     caches_.policies().ForEach(
         [&floor](const Policy& policy) { floor = std::max(floor, EpochOf(policy.status)); });
@@ -99,6 +103,7 @@ void Scheduler::OnSynced() {
 void Scheduler::OnEpoch(int64_t epoch) {
   if (stopping_) return;
   current_epoch_ = epoch;
+  if (loop_.Elapsed() - taking_since_ > kFreshView) caches_.Relist();
   dispatcher_.Start(epoch);
   pool_.Start({.epoch = epoch, .id = config_.id},
               {.capacity = [this] { dispatcher_.OnCapacity(); },

@@ -80,6 +80,7 @@ class Scheduler {
   absl::AnyInvocable<void(std::string)> deposed_;
   absl::AnyInvocable<void()> drained_;
   int64_t current_epoch_ = 0;
+  absl::Duration taking_since_;
   bool taking_ = false, pruning_ = false, paused_ = false, stopping_ = false, was_deposed_ = false;
   Timer clock_timer_, drain_timer_;
 };

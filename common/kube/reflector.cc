@@ -38,6 +38,13 @@ ObjectPtr ReflectorBase::FindObject(const std::string& ns, const std::string& na
   return it == objects_.end() ? nullptr : it->second;
 }
 
+void ReflectorBase::Relist() {
+  synced_ = false;
+  retry_.Cancel();
+  resource_version_.clear();
+  ListNow();
+}
+
 void ReflectorBase::ListNow() {
   call_ =
       api_.List(query_, [this](absl::StatusOr<ListResult> result) { OnListed(std::move(result)); });

@@ -195,6 +195,20 @@ TEST_F(ReflectorTest, AReplacementWithTheSameVersionIsStillAChange) {
   EXPECT_THAT(changes_, ElementsAre("old@3 new@3"));
 }
 
+TEST_F(ReflectorTest, ReadingAllAgainIsNotSyncedUntilItIsDone) {
+  StartSynced({Obj("a", "3"), Obj("b", "5")}, "7");
+  reflector_->Relist();
+  EXPECT_FALSE(reflector_->synced());
+  EXPECT_FALSE(api_.watch);
+  EXPECT_THAT(Stored(), ElementsAre("uid-a@3", "uid-b@5"));
+  api_.AnswerList(ListResult{{Obj("a", "8")}, "9"});
+  EXPECT_TRUE(reflector_->synced());
+  EXPECT_EQ(synced_, 2);
+  EXPECT_THAT(changes_, ElementsAre("uid-b@5 -", "uid-a@3 uid-a@8"));
+  ASSERT_TRUE(api_.watch);
+  EXPECT_EQ(api_.watch->resource_version, "9");
+}
+
 TEST_F(ReflectorTest, AWatchThatEndedGoesOnAtOnceFromTheLastVersion) {
   StartSynced({}, "7");
   api_.Tell(Event(WatchEvent::kAdded, Obj("b", "8")));
