@@ -83,7 +83,7 @@ def test_each_request_fails_in_each_way(cluster, deployment, binaries, tmp_path,
         # All watches, while the policies go on.
         struck = [proxy.add(fail(agent=agent, path=rf"{resource}\?watch=", times=1))
                   for agent, resource in WATCHED for fail in [*FAILURES.values(), expired]]
-        assert proxy.break_streams() == len(WATCHED)
+        assert proxy.break_streams() >= len(WATCHED)
         print([daemon.wait_not_ready("429 injected by the test") for daemon in daemons.all])
         wait_recovered("watches")
         # 410 in a stream that the server has accepted, of all watches at once.

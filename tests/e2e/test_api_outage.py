@@ -41,7 +41,7 @@ def silenced(cluster, deployment, binaries, tmp_path_factory):
         workload.daemons.scheduler.wait_ready()
         workload.wait_settled_since(0)
         workload.silenced_at = time.time()
-        assert proxy.silence_streams() == 9  # 7 kinds and the Lease; the executor's snapshots
+        assert proxy.silence_streams() >= 9  # 7 kinds and the Lease; the executor's snapshots
         yield workload
         for daemon in workload.daemons.all:
             print(daemon.log_tail())
