@@ -1,6 +1,7 @@
 // The worlds that the contract is held in.
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 

@@ -1,5 +1,6 @@
 // A job to take one snapshot, from the stream to the control plane and back.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -534,7 +534,7 @@ TEST_F(RawClientTest, ASchedulerThatDoesNotReadIsCutOff) {
     for (size_t i = 0; i < SendQueue<int>::kLimit + 10'000; ++i)
       session().send(Accepted(std::string(500, 'x')));
   };
-  const grpc::Status status = Talk([this](auto& stream) {
+  const grpc::Status status = Talk([](auto& stream) {
     ExecuteJobsRequest request;
     request.mutable_heartbeat();
     stream.Write(request);

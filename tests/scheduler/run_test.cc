@@ -1,5 +1,6 @@
 #include "scheduler/run.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
 #include "simulator/behaviour.h"
 
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 

@@ -1,6 +1,7 @@
 #include "simulator/claim_binder.h"
 
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/simulator/world.h"
 #include "tests/support/matchers.h"

@@ -1,6 +1,7 @@
 #include "simulator/selector.h"
 
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/support/matchers.h"
 

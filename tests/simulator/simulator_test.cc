@@ -1,6 +1,8 @@
 #include "simulator/simulator.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <functional>
 #include <optional>

@@ -1,6 +1,8 @@
 #include "simulator/snapshot_controller.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/simulator/world.h"
 #include "tests/support/matchers.h"

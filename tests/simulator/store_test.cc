@@ -1,6 +1,8 @@
 #include "simulator/store.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "simulator/api_error.h"
 #include "tests/simulator/world.h"

@@ -1,5 +1,7 @@
 #include "common/base/backoff.h"
 
+#include <gtest/gtest.h>
+
 namespace snapkeeper {
 namespace {
 

@@ -1,5 +1,7 @@
 #include "common/base/call.h"
 
+#include <gtest/gtest.h>
+
 namespace snapkeeper {
 namespace {
 

@@ -1,5 +1,8 @@
 #include "common/base/event_loop.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <condition_variable>
 #include <latch>
 #include <mutex>

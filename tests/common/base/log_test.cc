@@ -1,5 +1,8 @@
 #include "common/base/log.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <nlohmann/json.hpp>
 
 namespace snapkeeper {

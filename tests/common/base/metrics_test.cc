@@ -1,5 +1,8 @@
 #include "common/base/metrics.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 #include <thread>
 

@@ -1,5 +1,7 @@
 #include "common/base/options.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>

@@ -1,5 +1,8 @@
 #include "common/http/admin_port.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <atomic>
 
 #include "tests/common/http/loop_fixture.h"

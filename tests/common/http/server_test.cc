@@ -1,5 +1,8 @@
 #include "common/http/server.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <latch>
 #include <optional>
 #include <thread>

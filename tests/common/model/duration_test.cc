@@ -1,5 +1,8 @@
 #include "common/model/duration.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "tests/support/matchers.h"
 
 namespace snapkeeper {

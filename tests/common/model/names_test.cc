@@ -62,11 +62,12 @@ TEST(NamesTest, PrefixIsTheClaimsNameMadeALabel) {
 
 TEST(NamesTest, EveryPartOfTheIdentityChangesTheName) {
   std::set<std::string> names;
-  for (Identity identity :
-       {GoldenIdentity(), Identity{kClaimUid, "20261122T150000Z", kClaimUid},
-        Identity{kPolicyUid, "20261122T150001Z", kClaimUid},
-        Identity{kPolicyUid, "20261122T150000Z", kPolicyUid},
-        Identity{kPolicyUid, "manual", kClaimUid}, Identity{kPolicyUid, "2026", "1122T150000Z"}}) {
+  for (const Identity& identity :
+       std::vector<Identity>{GoldenIdentity(), Identity{kClaimUid, "20261122T150000Z", kClaimUid},
+                             Identity{kPolicyUid, "20261122T150001Z", kClaimUid},
+                             Identity{kPolicyUid, "20261122T150000Z", kPolicyUid},
+                             Identity{kPolicyUid, "manual", kClaimUid},
+                             Identity{kPolicyUid, "2026", "1122T150000Z"}}) {
     names.insert(SnapshotName(identity, "data-0"));
   }
   EXPECT_EQ(names.size(), 6u);

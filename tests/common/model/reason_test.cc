@@ -1,5 +1,8 @@
 #include "common/model/reason.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "tests/support/matchers.h"
 
 namespace snapkeeper {
