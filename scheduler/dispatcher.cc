@@ -82,11 +82,9 @@ std::string Dispatcher::Submit(
   return entry.id;
 }
 
-int Dispatcher::IsPosting(const Entry& entry) {
+bool Dispatcher::IsPosting(const Entry& entry) {
   return std::holds_alternative<Create>(entry.body) && !entry.created &&
-                 (entry.state == State::kQueued || entry.state == State::kSent)
-             ? 1
-             : 0;
+         (entry.state == State::kQueued || entry.state == State::kSent);
 }
 
 void Dispatcher::Move(Entry& entry, State state) {

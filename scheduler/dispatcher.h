@@ -96,7 +96,7 @@ class Dispatcher {
   };
 
   Create& CreateOf(Entry& entry) { return std::get<Create>(entry.body); }
-  static int IsPosting(const Entry& entry);
+  static bool IsPosting(const Entry& entry);
   void Move(Entry& entry, State state);
   void EnterLane(Entry& entry);
   void EnterCap(Entry& entry);

@@ -3,6 +3,7 @@
 
 #include <absl/time/time.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -55,6 +56,11 @@ struct Run {
 inline constexpr size_t kMaxFailures = 10;
 inline constexpr size_t kMaxMessage = 256;
 inline constexpr size_t kMaxOpenRuns = 10;
+// maxItems of status.recentRuns in deploy/crds: a status with more is refused as a whole. Room for
+// the greatest runHistoryLimit (20), the open runs, and this many settled ones that are not written
+// yet.
+inline constexpr size_t kMaxRecords = 40;
+inline constexpr ptrdiff_t kMaxUnwritten = 10;
 
 // The entry of status.recentRuns; its failures are the first ten by claim name.
 RunRecord ToRecord(const Run& run);

@@ -190,10 +190,11 @@ const PolicyState* Runs::Find(const std::string& policy_uid) const {
 
 void Runs::TrimHistory(PolicyState& state) {
   // The oldest go, and what is not written yet stays beyond the limit until it is: ForgottenUpTo
-  // relies on it.
+  // relies on it. But where no status is taken for long, the oldest outcomes stay in log and events
+  // only.
   ptrdiff_t over = std::ssize(state.history) - state.policy->spec.run_history_limit;
   for (auto it = state.history.begin(); over > 0; --over)
-    it = it->second.written ? state.history.erase(it) : std::next(it);
+    it = it->second.written || over > kMaxUnwritten ? state.history.erase(it) : std::next(it);
 }
 
 void Runs::Written(const std::string& policy_uid, const PolicyStatus& status) {
@@ -820,6 +821,7 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
   }
   std::sort(status.recent_runs.begin(), status.recent_runs.end(),
             [](const RunRecord& a, const RunRecord& b) { return a.instant > b.instant; });
+  if (status.recent_runs.size() > kMaxRecords) status.recent_runs.resize(kMaxRecords);
   return status;
 }
 

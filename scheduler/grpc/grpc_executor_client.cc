@@ -116,13 +116,17 @@ class Reactor : public grpc::ClientBidiReactor<ExecuteJobsRequest, ExecuteJobsRe
     if (const auto* next = queue_.Next()) StartWrite(next);
   }
   void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<Reactor> self = std::move(self_);
+    std::shared_ptr<Reactor> self = std::move(self_);
+    const std::shared_ptr<LiveStreams> live = live_;
     {
       absl::MutexLock lock(&mutex_);
       Post([why = Describe(address_, failure_.ok() ? FromGrpc(status) : failure_)](
                Callbacks& callbacks) { callbacks.closed(why); });
     }
-    live_->Add(-1);
+    // Our context holds the channel, and the last to let go of that waits for all of gRPC's threads,
+    // so it must not be one of them: the client lets go after us.
+    self.reset();
+    live->Add(-1);
   }
 
  private:

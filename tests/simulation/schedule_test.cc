@@ -200,6 +200,35 @@ TEST_F(ScheduleTest, ARunThatCouldNotBePostedYetIsTakenOverByTheNextScheduler) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
+// The API server takes no status of a policy.
+class NoStatusWrites : public FaultPlan {
+ public:
+  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
+    return verb == Verb::kPatch && key.kind == Kind::kPolicy
+               ? Fault::Fail(absl::PermissionDeniedError("no"))
+               : Fault();
+  }
+  EventFault OnEvent(std::string_view, Kind) override { return {}; }
+};
+
+TEST_F(ScheduleTest, AStatusThatCouldNotBeWrittenForLongIsWrittenWhenItCan) {
+  world_.AddPolicy(
+      "mute",
+      {{"schedule", "@every 10s"}, {"runHistoryLimit", 20}, {"retention", {{"keepLast", 100}}}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Seconds(5));
+  NoStatusWrites refused;
+  world_.simulator().SetFaultPlan(&refused);
+  world_.RunFor(absl::Minutes(10));
+  world_.simulator().SetFaultPlan(nullptr);
+  world_.RunFor(absl::Minutes(2));
+  const PolicyStatus status = world_.StatusOf("mute");
+  ASSERT_THAT(status.recent_runs, ::testing::Not(IsEmpty()));
+  EXPECT_GE(status.recent_runs.front().instant, world_.Now() - absl::Seconds(20));
+  EXPECT_EQ(status.missed_runs, 0);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
 TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
   world_.AddPolicy("two", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
   world_.oracle().ExpectAll(*world_.PolicyOf("two"));
