@@ -1,11 +1,16 @@
 #include "scheduler/run.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "common/kube/text.h"
 
 namespace snapkeeper {
 namespace {
+
+// At most, as JSON: an entry without its failures, a failure without its texts, and the rest of a
+// status, with four conditions.
+constexpr size_t kRecordBytes = 480, kFailureBytes = 160, kOtherBytes = 6 << 10;
 
 int& CountOf(RunCounts& counts, Outcome outcome) {
   switch (outcome) {
@@ -79,6 +84,25 @@ RunRecord ToRecord(const Run& run) {
                             named - static_cast<int>(record.failures.size());
   record.state = StateOf(run, record.counts);
   return record;
+}
+
+void FitFailures(std::vector<RunRecord>& newest_first) {
+  size_t left = kMaxStatusBytes - kOtherBytes - newest_first.size() * kRecordBytes;
+  for (RunRecord& record : newest_first) {
+    size_t kept = 0;
+    for (const RunFailure& failure : record.failures) {
+      const size_t size = kFailureBytes + failure.claim.size() + failure.claim_uid.size() +
+                          failure.snapshot.size() + nlohmann::json(failure.message).dump().size();
+      if (size > left) {
+        left = 0;  // nor anything older
+        break;
+      }
+      left -= size;
+      ++kept;
+    }
+    record.failures_omitted += static_cast<int>(record.failures.size() - kept);
+    record.failures.resize(kept);
+  }
 }
 
 Run FromRecord(const RunRecord& record) {

@@ -65,6 +65,11 @@ inline constexpr ptrdiff_t kMaxUnwritten = 10;
 // The entry of status.recentRuns; its failures are the first ten by claim name.
 RunRecord ToRecord(const Run& run);
 
+// A status has at most 32 KiB: what does not fit goes from the failures of the oldest entries, and is
+// counted in failuresOmitted.
+inline constexpr size_t kMaxStatusBytes = 32 << 10;
+void FitFailures(std::vector<RunRecord>& newest_first);
+
 // What an entry written by an earlier leader tells, as a run without jobs: its failures as final
 // volumes, the rest of its counts carried, except pending and succeeded ones (in time or late),
 // whose snapshots can be looked up. For an entry that is settled nothing is left out.

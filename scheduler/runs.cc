@@ -822,6 +822,7 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
   std::sort(status.recent_runs.begin(), status.recent_runs.end(),
             [](const RunRecord& a, const RunRecord& b) { return a.instant > b.instant; });
   if (status.recent_runs.size() > kMaxRecords) status.recent_runs.resize(kMaxRecords);
+  FitFailures(status.recent_runs);
   return status;
 }
 

@@ -4,12 +4,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
+
+#include "common/kube/json.h"
 
 namespace snapkeeper {
 namespace {
 
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 const absl::Time kInstant = absl::FromUnixSeconds(1'800'000'000);
@@ -124,6 +130,48 @@ TEST(RunTest, MessagesAreBounded) {
   const RunRecord record = ToRecord(RunOf({volume}, true));
   ASSERT_THAT(record.failures, SizeIs(1));
   EXPECT_LE(record.failures[0].message.size(), kMaxMessage);
+}
+
+TEST(RunTest, AStatusHasRoomForTheNewestFailures) {
+  std::vector<RunRecord> records;
+  for (size_t i = 0; i < kMaxRecords; ++i) {
+    struct Run run = RunOf({}, true);
+    run.generation = std::numeric_limits<int32_t>::max();
+    for (int volume = 0; volume < 1000; ++volume) {
+      const std::string name = fmt::format("{}{:03}", std::string(250, 'c'), volume);
+      run.volumes[name] = Volume(name, Outcome::kFailed, Reason::kMultipleDefaultClasses);
+      run.volumes[name].message = std::string(kMaxMessage, '"');
+    }
+    records.push_back(ToRecord(run));
+  }
+  FitFailures(records);
+  EXPECT_THAT(records.front().failures, Not(IsEmpty()));
+  EXPECT_THAT(records.back().failures, IsEmpty());
+  for (const RunRecord& record : records)
+    EXPECT_EQ(std::ssize(record.failures) + record.failures_omitted, record.counts.failed);
+  const std::string long_text(1024, '"');
+  const PolicyStatus status{
+      .last_schedule_time = kInstant,
+      .schedule_hash = std::string(32, 'h'),
+      .schedule_since = kInstant,
+      .epoch = std::numeric_limits<int64_t>::max(),
+      .last_successful_time = kInstant,
+      .next_schedule_time = kInstant,
+      .recent_runs = records,
+      .conditions = {{.type = "Ready", .reason = "InvalidSchedule", .message = long_text},
+                     {.type = "Reconciling", .reason = "Reconciled"},
+                     {.type = "Stalled", .reason = "InvalidSchedule", .message = long_text},
+                     {.type = "Protected", .message = std::string(400, 'm')}}};
+  const std::string text = StatusPatch(status, "")["status"].dump();
+  EXPECT_LE(text.size(), kMaxStatusBytes);
+  EXPECT_GT(text.size(), kMaxStatusBytes / 2);
+}
+
+TEST(RunTest, FailuresThatFitAreLeftAlone) {
+  std::vector<RunRecord> records(15, ToRecord(RunOf({Volume("a", Outcome::kFailed)}, true)));
+  const std::vector<RunRecord> before = records;
+  FitFailures(records);
+  EXPECT_EQ(records, before);
 }
 
 TEST(RunTest, AFailureBeforeThePostNamesNoSnapshot) {
