@@ -38,7 +38,7 @@ bool IsFinal(const absl::Status& status) {
 
 Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics,
                        ExecutorPool& pool, const DriverProfiles& profiles,
-                       absl::Duration quarantine, FindUid find_uid)
+                       absl::Duration quarantine, Find find)
     : loop_(loop),
       rng_(rng),
       log_(log),
@@ -46,7 +46,7 @@ Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& me
       pool_(pool),
       profiles_(profiles),
       quarantine_(quarantine),
-      find_uid_(std::move(find_uid)) {}
+      find_(std::move(find)) {}
 
 void Dispatcher::SetPaused(bool paused) {
   if (std::exchange(paused_, paused) && !paused) Pump();
@@ -274,10 +274,10 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
   if (!entry.created && loop_.Now() + delay >= create.start_deadline) {
     // A POST whose reply was lost may have been carried out all the same.
-    if (std::string uid = find_uid_(create.work); !uid.empty()) {
+    if (const auto known = find_(create.work)) {
       posting_ -= IsPosting(entry);
       entry.created = true;
-      create.work.known_uid = uid;
+      create.work.known_uid = known->meta.uid;
       entry.created_time = loop_.Now();
       ArmDeadline(entry);
       Unlink(entry);
@@ -316,14 +316,14 @@ void Dispatcher::OnDeadline(const std::string& id) {
   if (entry.created) {
     if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace)
       return ArmDeadline(entry);
-    Finish(entry,
-           WithReason(absl::DeadlineExceededError(fmt::format(
-                          "not ready within {}{}", absl::FormatDuration(create.work.ready_timeout),
-                          entry.last_error.ok()
-                              ? ""
-                              : fmt::format("; last cause: {}", MessageOf(entry.last_error)))),
-                      Reason::kNotReadyInTime));
-    return;
+    const auto known = find_(create.work);
+    std::string cause = known && !known->error.empty() ? known->error : MessageOf(entry.last_error);
+    if (cause.empty()) cause = "no error was reported";
+    // As an executor says it (executor/decide.cc), where none was there to say it.
+    return Finish(entry, WithReason(absl::DeadlineExceededError(fmt::format(
+                                        "not ready within {}: {}",
+                                        absl::FormatDuration(create.work.ready_timeout), cause)),
+                                    Reason::kNotReadyInTime));
   }
   if (loop_.Now() < create.start_deadline) return ArmDeadline(entry);
   // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job.

@@ -42,12 +42,12 @@ class Dispatcher {
     absl::AnyInvocable<void(absl::Status)> done;
   };
 
-  // Calls that cost the executors nothing to answer from here: whether the object of this name and
-  // identity is known to exist.
-  using FindUid = std::function<std::string(const CreateSnapshot& work)>;
+  // The object of this name and identity as it is known here, which costs the executors nothing;
+  // null if there is none.
+  using Find = std::function<std::shared_ptr<const Snapshot>(const CreateSnapshot& work)>;
 
   Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool,
-             const DriverProfiles& profiles, absl::Duration quarantine, FindUid find_uid);
+             const DriverProfiles& profiles, absl::Duration quarantine, Find find);
 
   void Start(int64_t epoch) { epoch_ = epoch; }
   // The clock is too far off to act (design section 5): nothing new is sent until it is right
@@ -119,7 +119,7 @@ class Dispatcher {
   ExecutorPool& pool_;
   const DriverProfiles& profiles_;
   const absl::Duration quarantine_;
-  const FindUid find_uid_;
+  const Find find_;
   int64_t epoch_ = 0;
   bool paused_ = false;
   uint64_t next_seq_ = 0;

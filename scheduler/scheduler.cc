@@ -34,9 +34,9 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
       pool_(loop, rng, log, std::move(executors), config_.heartbeat),
       dispatcher_(
           loop, rng, log, metrics_, pool_, config_.profiles, config_.prune_quarantine,
-          [this](const CreateSnapshot& work) -> std::string {
-            const auto snapshot = caches_.snapshots().Find(work.target.ns, work.name);
-            return snapshot && ProvenIdentity(*snapshot) == work.identity ? snapshot->meta.uid : "";
+          [this](const CreateSnapshot& work) {
+            auto snapshot = caches_.snapshots().Find(work.target.ns, work.name);
+            return snapshot && ProvenIdentity(*snapshot) == work.identity ? snapshot : nullptr;
           }),
       events_(loop, api, log, "snapkeeper-scheduler", config_.id),
       runs_(loop, caches_, dispatcher_, config_.profiles, events_, log, metrics_,

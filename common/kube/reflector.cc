@@ -13,7 +13,8 @@ namespace {
 // client-go calls a watch that ends sooner without an event an error: else a server that ends them
 // all would be asked without pause.
 constexpr absl::Duration kShortWatch = absl::Seconds(1);
-constexpr Backoff kBackoff;
+// Shorter than that of jobs: nothing else recovers before what is known does.
+constexpr Backoff kBackoff{.max = absl::Seconds(5)};
 
 std::pair<std::string, std::string> KeyOf(const ObjectPtr& object) {
   const ObjectMeta& meta = MetaOf(*object);

@@ -22,7 +22,7 @@ namespace snapkeeper {
 // Keeps a copy of one list of objects: LIST, then WATCH from there, again and again (client-go
 // tools/cache/reflector.go). A lost, doubled or reordered event changes nothing in the end.
 // Recovers from 410 (lists again and reports what vanished meanwhile), silent streams, ended
-// streams and errors, with backoff 100 ms to 10 s. Lives until destroyed, but not by one of its own
+// streams and errors, with backoff 100 ms to 5 s. Lives until destroyed, but not by one of its own
 // callbacks. Loop thread only.
 class ReflectorBase {
  public:

@@ -144,6 +144,11 @@ class DispatcherTest : public ::testing::Test {
     };
     return dispatcher_.Submit(std::move(create));
   }
+  Snapshot& Exists(const std::string& name) {
+    existing_[name] = std::make_shared<Snapshot>();
+    existing_[name]->meta.uid = "uid-" + name;
+    return *existing_[name];
+  }
   absl::Status Retryable() { return absl::UnavailableError("the API server is away"); }
 
   SimClock clock_;
@@ -156,7 +161,7 @@ class DispatcherTest : public ::testing::Test {
   ScriptedExecutor executor_;
   ExecutorPool pool_;
   DriverProfiles profiles_;
-  std::map<std::string, std::string> existing_;
+  std::map<std::string, std::shared_ptr<Snapshot>> existing_;
   Dispatcher dispatcher_;
   std::map<std::string, std::vector<Phase>> progress_;
   std::map<std::string, absl::Status> done_;
@@ -276,7 +281,7 @@ TEST_F(DispatcherTest, ALostJobGoesOutAgainAndKnowsWhatExists) {
 
 TEST_F(DispatcherTest, AfterTheDeadlineASnapshotThatTurnsUpIsTakenOver) {
   Submit("a", "claim-a", "wide", absl::Seconds(2));
-  existing_["a"] = "uid-a";
+  Exists("a");
   Run(absl::Seconds(2));
   executor_.Tell("a", Phase::kDone, absl::DeadlineExceededError("no answer"));
   Run(absl::Seconds(1));
@@ -287,7 +292,7 @@ TEST_F(DispatcherTest, AfterTheDeadlineASnapshotThatTurnsUpIsTakenOver) {
 TEST_F(DispatcherTest, WhatIsTakenOverWhileItWaitsIsWaitedForNoMore) {
   Submit("first", "claim-a");
   Submit("second", "claim-a", "wide", absl::Seconds(2));
-  existing_["second"] = "uid-second";
+  Exists("second");
   Run(absl::Seconds(2));
   ASSERT_THAT(executor_.Names(), ElementsAre("first", "second"));
   executor_.Tell("second", Phase::kDone);
@@ -313,7 +318,16 @@ TEST_F(DispatcherTest, WithoutAnExecutorsVerdictTheReadyDeadlineStillComes) {
   EXPECT_FALSE(done_.contains("a"));
   Run(absl::Seconds(10));
   EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kNotReadyInTime);
+  EXPECT_EQ(MessageOf(done_.at("a")), "not ready within 10m: no error was reported");
   EXPECT_THAT(executor_.cancelled(), SizeIs(1));
+}
+
+TEST_F(DispatcherTest, TheReadyDeadlineNamesWhatTheDriverSaidLast) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kCreated);
+  Exists("a").error = "disk full";
+  Run(absl::Minutes(10) + absl::Seconds(10));
+  EXPECT_EQ(MessageOf(done_.at("a")), "not ready within 10m: disk full");
 }
 
 TEST_F(DispatcherTest, WithdrawnJobsEndWhereTheyStand) {

@@ -230,10 +230,10 @@ TEST_F(ReflectorTest, AServerThatEndsEveryWatchAtOnceIsAskedMoreAndMoreSlowly) {
     api_.End(absl::OkStatus());
     EXPECT_THAT(reflector_->health(), StatusIs(absl::StatusCode::kUnavailable));
     EXPECT_THAT(TimeTo(api_.watches),
-                AllOf(Ge(absl::Milliseconds(100)), Le(absl::Milliseconds(10'010))));
+                AllOf(Ge(absl::Milliseconds(100)), Le(absl::Milliseconds(5'010))));
     api_.Tell(Bookmark("7"));  // accepted, as every time
   }
-  EXPECT_GT(clock_.Elapsed(), absl::Seconds(100));
+  EXPECT_GT(clock_.Elapsed(), absl::Seconds(60));
   // It does what it should again: so do we.
   RunFor(absl::Seconds(2));
   api_.End(absl::OkStatus());
