@@ -157,7 +157,7 @@ void Scheduler::Drain(absl::AnyInvocable<void()> drained) {
 }
 
 void Scheduler::AwaitWrites(absl::Duration until) {
-  if (writer_.idle() || loop_.Elapsed() >= until) return drained_();
+  if ((writer_.idle() && events_.idle()) || loop_.Elapsed() >= until) return drained_();
   drain_timer_ = loop_.After(absl::Milliseconds(50), [this, until] { AwaitWrites(until); });
 }
 

@@ -11,6 +11,7 @@
 namespace snapkeeper {
 namespace {
 
+constexpr absl::Duration kDelay = absl::Seconds(1);
 constexpr absl::Duration kRepeatWindow = absl::Minutes(10);
 constexpr double kBurst = 25;
 constexpr absl::Duration kRefill = absl::Minutes(1);  // for one token
@@ -67,7 +68,7 @@ void EventRecorder::Record(Kind kind, const ObjectMeta& about, EventType type,
        {"firstTimestamp", now},
        {"lastTimestamp", now},
        {"count", 1}});
-  SendNext();
+  SendLater();
 }
 
 bool EventRecorder::Repeats(const std::string& key) {
@@ -98,8 +99,13 @@ bool EventRecorder::TakeToken(const std::string& uid) {
   return true;
 }
 
+void EventRecorder::SendLater() {
+  if (sending_ || later_.active()) return;
+  later_ = loop_.After(kDelay, [this] { SendNext(); });
+}
+
 void EventRecorder::SendNext() {
-  if (sending_ || queue_.empty()) return;
+  if (queue_.empty()) return;
   sending_ = true;
   const nlohmann::json event = std::move(queue_.front());
   queue_.pop_front();

@@ -20,7 +20,8 @@ namespace snapkeeper {
 enum class EventType { kNormal, kWarning };
 
 // Writes v1 Events, as `kubectl describe` shows them: a hint for people, never a record. Best
-// effort: sent one after the other, tried once, and dropped where they repeat (object, reason and
+// effort: sent a second later (they come up while snapshots are being asked for, and those go
+// first), one after the other, tried once, and dropped where they repeat (object, reason and
 // message within 10 min), come too often (25 at once of one object, then one a minute), or pile up.
 // Loop thread only; destroying it drops what is not sent.
 class EventRecorder {
@@ -35,7 +36,7 @@ class EventRecorder {
               std::string_view message);
 
   // Nothing waits to be written.
-  bool idle() const { return !sending_; }
+  bool idle() const { return queue_.empty() && !sending_; }
   // How many were dropped for lack of room, or refused.
   int64_t lost() const { return lost_; }
 
@@ -46,6 +47,7 @@ class EventRecorder {
   };
   bool Repeats(const std::string& key);
   bool TakeToken(const std::string& uid);
+  void SendLater();
   void SendNext();
 
   EventLoop& loop_;
@@ -58,6 +60,7 @@ class EventRecorder {
   int64_t serial_ = 0;
   int64_t lost_ = 0;
   bool sending_ = false;
+  Timer later_;
   Call call_;
 };
 

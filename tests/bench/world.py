@@ -41,7 +41,7 @@ class Figures:
         self._line(what, _text(measured, unit), "", "")
 
     def _line(self, *columns):
-        print("{:9}{:62}{:>12}  {:>12}  {}".format(self._bench, *columns).rstrip(), flush=True)
+        print("{:11}{:62}{:>12}  {:>12}  {}".format(self._bench, *columns).rstrip(), flush=True)
 
 
 def _text(value, unit):
