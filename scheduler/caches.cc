@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/model/names.h"
 #include "common/model/retention.h"
 
 namespace snapkeeper {
@@ -47,8 +48,8 @@ void Caches::Start(Handlers handlers) {
         auto claim_of = [](const SnapshotPtr& s) {
           return s && !s->source_claim.empty() ? s->meta.ns + "/" + s->source_claim : std::string();
         };
-        Move(by_policy_, before ? before->policy_uid : "", after ? after->policy_uid : "", key,
-             after);
+        Move(by_policy_, before ? before->policy_uid : "",
+             after && ProvenIdentity(*after) ? after->policy_uid : "", key, after);
         Move(by_claim_, claim_of(before), claim_of(after), key, after);
         changed(before, after);
       },

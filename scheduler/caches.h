@@ -111,11 +111,11 @@ class Caches {
 
   std::vector<const SnapshotClass*> Classes() const;
   bool ClaimExists(const std::string& uid) const { return claim_uids_.contains(uid); }
-  // Snapshots that carry this policy's UID, whoever made them.
+  // Snapshots that are proven to be this policy's (ProvenIdentity), in any namespace.
   std::vector<SnapshotPtr> OfPolicy(const std::string& policy_uid) const;
   // Snapshots of any origin whose source is this claim.
   std::vector<SnapshotPtr> OfClaim(const std::string& ns, const std::string& claim) const;
-  // Policy UIDs that snapshots carry.
+  // Policies that have any.
   std::vector<std::string> PolicyUidsOfSnapshots() const;
 
   // The snapshot's content refers back to it, and its volume is the one that preflight saw (where
@@ -150,7 +150,7 @@ class Caches {
 
   absl::flat_hash_set<std::string> claim_uids_;
   absl::flat_hash_map<std::string, int> pins_;  // "namespace/snapshot": Pending PVCs made from it
-  Index by_policy_;                             // policy UID label
+  Index by_policy_;                             // UID
   Index by_claim_;                              // "namespace/claim"
 };
 

@@ -40,6 +40,11 @@ void Epoch::Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken,
   Read();
 }
 
+void Epoch::AskTheTime() {
+  if (std::exchange(asking_, true)) return;
+  asked_ = api_.Get(key_, [this](const absl::StatusOr<ObjectPtr>&) { asking_ = false; });
+}
+
 void Epoch::Read() {
   call_ = api_.Get(key_, [this](absl::StatusOr<ObjectPtr> result) { OnRead(std::move(result)); });
 }

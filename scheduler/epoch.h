@@ -33,6 +33,9 @@ class Epoch {
   void Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken,
             absl::AnyInvocable<void(std::string)> deposed);
 
+  // Has the API server say something, and with it what time it is (KubeApi::ClockOffset).
+  void AskTheTime();
+
  private:
   void Read();
   void OnRead(absl::StatusOr<ObjectPtr> result);
@@ -51,7 +54,8 @@ class Epoch {
   absl::AnyInvocable<void(int64_t)> taken_;
   absl::AnyInvocable<void(std::string)> deposed_;
   Reflector<Lease> lease_;
-  Call call_;
+  Call call_, asked_;
+  bool asking_ = false;
   Timer retry_;
 };
 

@@ -96,7 +96,7 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
 
   std::map<std::string, std::vector<Caches::SnapshotPtr>> series;  // by claim UID
   for (const auto& snapshot : snapshots) {
-    if (snapshot->meta.ns == ns && ProvenIdentity(*snapshot) && !caches_.IsMisbound(*snapshot))
+    if (snapshot->meta.ns == ns && !caches_.IsMisbound(*snapshot))
       series[snapshot->claim_uid].push_back(snapshot);
   }
   for (const auto& [claim_uid, own] : series) {
@@ -113,9 +113,9 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
         newest_other;  // what justifies a prune besides the series: the executor reads it too
     absl::Time newest_cut = absl::InfinitePast();
     for (const auto& other : caches_.OfClaim(ns, own.front()->source_claim)) {
+      if (own_names.contains(other->meta.name)) continue;
       // What another PVC of the same name left says nothing of this one.
-      const bool other_claim = ProvenIdentity(*other) && other->claim_uid != claim_uid;
-      if (own_names.contains(other->meta.name) || other_claim) continue;
+      if (other->claim_uid != claim_uid && ProvenIdentity(*other)) continue;
       const PruneMember known = KnownOf(*other);
       members.push_back(MakeMember(*other, known, policy_uid, claim_uid, now));
       if (members.back().ready && members.back().cut > newest_cut) {

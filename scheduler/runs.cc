@@ -307,15 +307,12 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
 }
 
 void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
-  const std::string instant = FormatInstant(run.instant);
-  for (const auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
-    if (snapshot->instant != instant || snapshot->meta.ns != state.policy->meta.ns) continue;
-    const std::optional<Identity> identity = ProvenIdentity(*snapshot);
-    if (!identity) continue;
-    RunVolume& volume = run.volumes[identity->claim_uid];
+  for (const auto& [instant, snapshot] : Taken(state)) {
+    if (instant != run.instant) continue;
+    RunVolume& volume = run.volumes[snapshot->claim_uid];
     if (!volume.job_id.empty() || volume.final()) continue;
     volume.claim = snapshot->source_claim;
-    volume.claim_uid = identity->claim_uid;
+    volume.claim_uid = snapshot->claim_uid;
     volume.snapshot = snapshot->meta.name;
     volume.snapshot_uid = snapshot->meta.uid;
     volume.posted = true;
@@ -327,7 +324,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     } else {
       Target target{.ns = snapshot->meta.ns,
                     .claim = snapshot->source_claim,
-                    .claim_uid = identity->claim_uid,
+                    .claim_uid = snapshot->claim_uid,
                     .snapshot_class = snapshot->class_name,
                     .volume_handle = snapshot->volume_handle};
       const auto claim = caches_.claims().Find(target.ns, target.claim);
@@ -551,12 +548,20 @@ void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
 
 // ---- what an earlier leader left, and what nobody did
 
+std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Runs::Taken(
+    const PolicyState& state) const {
+  std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> taken;
+  for (auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
+    const auto instant = InstantOf(*snapshot);
+    if (instant && snapshot->meta.ns == state.policy->meta.ns)
+      taken.emplace_back(*instant, std::move(snapshot));
+  }
+  return taken;
+}
+
 std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const {
   std::set<absl::Time> instants;
-  for (const auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
-    if (snapshot->meta.ns != state.policy->meta.ns || !ProvenIdentity(*snapshot)) continue;
-    if (const auto instant = InstantOf(*snapshot)) instants.insert(*instant);
-  }
+  for (const auto& [instant, snapshot] : Taken(state)) instants.insert(instant);
   return instants;
 }
 
@@ -766,12 +771,7 @@ void Runs::ContentChanged(const Content& content) {
 }
 
 void Runs::AmendLate(PolicyState& state) {
-  for (const auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
-    if (snapshot->meta.ns == state.policy->meta.ns && ProvenIdentity(*snapshot) &&
-        InstantOf(*snapshot)) {
-      AmendLate(state, *snapshot);
-    }
-  }
+  for (const auto& [instant, snapshot] : Taken(state)) AmendLate(state, *snapshot);
 }
 
 void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
@@ -813,9 +813,8 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
   caches_.claims().ForEachIn(state.policy->meta.ns, [&](const Claim& claim) {
     if (Selects(*state.policy, claim)) ++status.selected_volumes;
   });
-  for (const auto& snapshot : caches_.OfPolicy(policy_uid)) {
-    if (caches_.IsReady(*snapshot) && ProvenIdentity(*snapshot)) ++status.ready_snapshots;
-  }
+  for (const auto& [instant, snapshot] : Taken(state))
+    status.ready_snapshots += caches_.IsReady(*snapshot);
   for (const auto* runs : {&state.open, &state.history}) {
     for (const auto& [instant, run] : *runs) status.recent_runs.push_back(ToRecord(run));
   }

@@ -122,6 +122,8 @@ class Runs {
   void CountMissed(PolicyState& state, absl::Time instant);
   void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
                      const std::string& message);
+  // The snapshots of its schedule, with their instants.
+  std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Taken(const PolicyState& state) const;
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;
   void TakeUpSnapshots(PolicyState& state, Run& run);
   void TakeOverSettled(PolicyState& state, const PolicyStatus& status);

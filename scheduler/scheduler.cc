@@ -135,6 +135,8 @@ bool Scheduler::CheckClock() {
     }
     SetPaused(!clock.ok());
   }
+  // It may be the server's that was set right: while nothing is asked of it, nothing tells.
+  if (!clock.ok()) epoch_.AskTheTime();
   clock_timer_ = loop_.After(paused_ ? kClockEveryPaused : kClockEvery, [this] { CheckClock(); });
   return clock.ok();
 }

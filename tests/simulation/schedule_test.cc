@@ -229,6 +229,29 @@ TEST_F(ScheduleTest, AStatusThatCouldNotBeWrittenForLongIsWrittenWhenItCan) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
+TEST_F(ScheduleTest, WhereEverybodysClockIsAYearAheadNothingIsLost) {
+  world_.AddPolicy("count", {{"schedule", "@every 10s"},
+                             {"startingDeadlineSeconds", 60},
+                             {"retention", {{"keepLast", 3}}}});
+  world_.AddPolicy("age", {{"schedule", "@every 1m"},
+                           {"startingDeadlineSeconds", 60},
+                           {"retention", {{"maxAge", "5m"}}}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(10));
+  for (const absl::Duration step : {absl::Hours(24) * 365, -absl::Hours(24) * 365}) {
+    const int64_t created = world_.oracle().counts().created;
+    world_.StepClocks(step);
+    world_.RunFor(absl::Minutes(10));
+    // Six instants a minute of the one, one of the other, of three volumes each.
+    EXPECT_GE(world_.oracle().counts().created - created, (6 + 1) * 9 * kClaims) << step;
+    for (const char* policy : {"count", "age"}) {
+      EXPECT_GE(world_.SnapshotsOf(policy).size(), 3u * kClaims) << step;
+      EXPECT_GE(world_.StatusOf(policy).recent_runs.size(), 5u);
+    }
+    EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+  }
+}
+
 TEST_F(ScheduleTest, TheLaterOfTwoSchedulersWins) {
   world_.AddPolicy("two", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
   world_.oracle().ExpectAll(*world_.PolicyOf("two"));

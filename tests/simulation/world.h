@@ -61,6 +61,8 @@ class World {
   void SetClockOffset(const std::string& name, absl::Duration offset) {
     processes_.at(name)->waiter.set_offset(offset);
   }
+  // Everybody's wall clock, the cluster's too, is set to another time.
+  void StepClocks(absl::Duration by) { clock_.Step(by); }
   // Of schedulers: it was told that another one has taken over.
   bool Deposed(const std::string& name) const { return processes_.at(name)->deposed; }
   const Scheduler* SchedulerOf(const std::string& name) const {

@@ -12,7 +12,8 @@
 
 namespace snapkeeper {
 
-// The one clock of a simulated world. It moves only when told to, and never back. One thread.
+// The one clock of a simulated world. It moves only when told to, and time that elapses never runs
+// back. One thread.
 class SimClock {
  public:
   explicit SimClock(absl::Time base = absl::FromUnixSeconds(1'767'225'600))  // 2026-01-01T00:00:00Z
@@ -23,9 +24,11 @@ class SimClock {
   void Advance(absl::Duration by) { AdvanceTo(elapsed_ + by); }
   void AdvanceTo(absl::Duration elapsed) { elapsed_ = std::max(elapsed_, elapsed); }
   void AdvanceTo(absl::Time now) { AdvanceTo(now - base_); }
+  // Everybody's wall clock is set to another time.
+  void Step(absl::Duration by) { base_ += by; }
 
  private:
-  const absl::Time base_;
+  absl::Time base_;
   absl::Duration elapsed_ = absl::ZeroDuration();
 };
 
