@@ -601,9 +601,15 @@ void Runs::Recover(PolicyState& state) {
   JudgeMissed(state);
   AmendLate(state);
   handlers_.series_changed(uid);
-  // A policy that nobody has written to yet is told that it was seen.
-  if (state.policy->status.observed_generation != state.policy->meta.generation)
+  // What came about before this was not written; and a policy that nobody has written to yet is told
+  // that it was seen.
+  const bool unwritten = std::any_of(state.history.begin(), state.history.end(),
+                                     [](const auto& settled) { return !settled.second.written; });
+  if (unwritten || state.policy->status.observed_generation != state.policy->meta.generation) {
     handlers_.dirty(uid, absl::ZeroDuration());
+  } else if (!state.open.empty()) {
+    handlers_.dirty(uid, kPostingSoon);
+  }
 }
 
 void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {

@@ -229,6 +229,34 @@ TEST_F(ScheduleTest, AStatusThatCouldNotBeWrittenForLongIsWrittenWhenItCan) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
+// Contents take their time to be listed.
+class SlowContents : public FaultPlan {
+ public:
+  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
+    Fault fault;
+    if (verb == Verb::kList && key.kind == Kind::kContent)
+      fault.request_delay = absl::Seconds(25);
+    return fault;
+  }
+  EventFault OnEvent(std::string_view, Kind) override { return {}; }
+};
+
+TEST_F(ScheduleTest, WhatSettlesBeforeAllIsReadIsWrittenThen) {
+  world_.AddPolicy("early", {{"schedule", "@every 10m"}, {"retention", {{"keepLast", 3}}}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(1));
+  world_.Kill("scheduler-0");
+  SlowContents slow;
+  world_.simulator().SetFaultPlan(&slow);
+  world_.RunFor(absl::Seconds(530));
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Minutes(1));
+  world_.simulator().SetFaultPlan(nullptr);
+  ASSERT_THAT(world_.StatusOf("early").recent_runs, ::testing::SizeIs(1));
+  EXPECT_EQ(world_.StatusOf("early").recent_runs[0].state, RunState::kSucceeded);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
 TEST_F(ScheduleTest, WhereEverybodysClockIsAYearAheadNothingIsLost) {
   world_.AddPolicy("count", {{"schedule", "@every 10s"},
                              {"startingDeadlineSeconds", 60},
