@@ -65,8 +65,8 @@ inline constexpr ptrdiff_t kMaxUnwritten = 10;
 // The entry of status.recentRuns; its failures are the first ten by claim name.
 RunRecord ToRecord(const Run& run);
 
-// A status has at most 32 KiB: what does not fit goes from the failures of the oldest entries, and is
-// counted in failuresOmitted.
+// A status has at most 32 KiB: what does not fit goes from the failures of the oldest entries, and
+// is counted in failuresOmitted.
 inline constexpr size_t kMaxStatusBytes = 32 << 10;
 void FitFailures(std::vector<RunRecord>& newest_first);
 

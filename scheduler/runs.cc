@@ -601,8 +601,8 @@ void Runs::Recover(PolicyState& state) {
   JudgeMissed(state);
   AmendLate(state);
   handlers_.series_changed(uid);
-  // What came about before this was not written; and a policy that nobody has written to yet is told
-  // that it was seen.
+  // What came about before this was not written; and a policy that nobody has written to yet is
+  // told that it was seen.
   const bool unwritten = std::any_of(state.history.begin(), state.history.end(),
                                      [](const auto& settled) { return !settled.second.written; });
   if (unwritten || state.policy->status.observed_generation != state.policy->meta.generation) {

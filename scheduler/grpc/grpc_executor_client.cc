@@ -123,8 +123,8 @@ class Reactor : public grpc::ClientBidiReactor<ExecuteJobsRequest, ExecuteJobsRe
       Post([why = Describe(address_, failure_.ok() ? FromGrpc(status) : failure_)](
                Callbacks& callbacks) { callbacks.closed(why); });
     }
-    // Our context holds the channel, and the last to let go of that waits for all of gRPC's threads,
-    // so it must not be one of them: the client lets go after us.
+    // Our context holds the channel, and the last to let go of that waits for all of gRPC's
+    // threads, so it must not be one of them: the client lets go after us.
     self.reset();
     live->Add(-1);
   }

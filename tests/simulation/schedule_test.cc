@@ -234,8 +234,7 @@ class SlowContents : public FaultPlan {
  public:
   Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
     Fault fault;
-    if (verb == Verb::kList && key.kind == Kind::kContent)
-      fault.request_delay = absl::Seconds(25);
+    if (verb == Verb::kList && key.kind == Kind::kContent) fault.request_delay = absl::Seconds(25);
     return fault;
   }
   EventFault OnEvent(std::string_view, Kind) override { return {}; }
