@@ -651,17 +651,21 @@ void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
 
 void Runs::JudgeMissed(PolicyState& state) {
   if (state.unjudged.empty()) return;
-  // The write that counts them must also show that everything up to them is accounted for: by a
-  // later run, or by the watermark, which passes no run that still posts.
-  const absl::Time newest = *std::max_element(state.unjudged.begin(), state.unjudged.end());
+  // A write that shows a run accounts for everything up to it; and one that counts them must show
+  // so: by a later run, or by the watermark, which passes no run that still posts.
+  absl::Time up_to = absl::InfinitePast();
+  for (const auto* runs : {&state.open, &state.history}) {
+    if (!runs->empty()) up_to = std::max(up_to, runs->rbegin()->first);
+  }
   const bool all_posted = std::all_of(state.open.begin(), state.open.end(),
                                       [](const auto& run) { return run.second.posted_time; });
-  const bool run_since = (!state.open.empty() && state.open.rbegin()->first > newest) ||
-                         (!state.history.empty() && state.history.rbegin()->first > newest);
-  if (!all_posted && !run_since) return;
-  std::vector<absl::Time> missed;
-  std::swap(missed, state.unjudged);
-  std::sort(missed.begin(), missed.end());
+  if (all_posted) up_to = absl::InfiniteFuture();
+  std::sort(state.unjudged.begin(), state.unjudged.end());
+  const auto later = std::upper_bound(state.unjudged.begin(), state.unjudged.end(), up_to);
+  const std::vector<absl::Time> missed(state.unjudged.begin(), later);
+  state.unjudged.erase(state.unjudged.begin(), later);
+  if (missed.empty()) return;
+  const absl::Time newest = missed.back();
   const std::set<absl::Time> with_snapshots = InstantsWithSnapshots(state);
   int counted = 0;
   for (const absl::Time instant : missed) {
