@@ -200,13 +200,15 @@ void Runs::TrimHistory(PolicyState& state) {
 void Runs::Written(const std::string& policy_uid, const PolicyStatus& status) {
   auto it = states_.find(policy_uid);
   if (it == states_.end()) return;
+  bool news = false;
   for (const RunRecord& record : status.recent_runs) {
     if (auto run = it->second.history.find(record.instant);
         run != it->second.history.end() && record.completion_time) {
-      run->second.written = true;
+      news |= !std::exchange(run->second.written, true);
     }
   }
   TrimHistory(it->second);
+  if (news) handlers_.series_changed(policy_uid);
 }
 
 void Runs::Forget(const std::string& policy_uid) {
@@ -964,13 +966,12 @@ std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid,
   if (!instant) return std::nullopt;
   if (it == states_.end()) return absl::InfinitePast();  // the policy is gone, and its runs with it
   const PolicyState& state = it->second;
-  if (!state.recovered) return std::nullopt;
-  if (auto open = state.open.find(*instant); open != state.open.end())
-    return open->second.posted_time;
+  if (!state.recovered || state.open.contains(*instant)) return std::nullopt;
   if (auto settled = state.history.find(*instant); settled != state.history.end())
-    return settled->second.posted_time;
-  // Older than the history: whoever moved the watermark past it had posted it.
-  if (state.watermark && *instant <= *state.watermark) return absl::InfinitePast();
+    return settled->second.written ? settled->second.posted_time : std::nullopt;
+  // Older than the history: whoever wrote the watermark past it had posted it.
+  const std::optional<absl::Time>& written = state.policy->status.last_schedule_time;
+  if (written && *instant <= *written) return absl::InfinitePast();
   return std::nullopt;
 }
 

@@ -103,8 +103,9 @@ class Runs {
 
   const PolicyState* Find(const std::string& policy_uid) const;
   const std::map<std::string, PolicyState>& policies() const { return states_; }
-  // When the run of an instant was posted: InfinitePast() for long ago, nullopt for not yet or
-  // unknown.
+  // When the run of an instant was posted, once its outcome is in the status: until then its
+  // snapshots are what the next leader would know of it. InfinitePast() for long ago, nullopt for
+  // not yet or unknown.
   std::optional<absl::Time> PostedAt(const std::string& policy_uid,
                                      const std::string& instant) const;
   // A run that is likely to change soon: pruning can wait for it.

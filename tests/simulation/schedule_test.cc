@@ -229,6 +229,24 @@ TEST_F(ScheduleTest, AStatusThatCouldNotBeWrittenForLongIsWrittenWhenItCan) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
+TEST_F(ScheduleTest, ASnapshotIsNotPrunedBeforeItsOutcomeIsWritten) {
+  world_.AddPolicy("mute", {{"schedule", "@every 20s"}, {"retention", {{"keepLast", 1}}}});
+  world_.oracle().ExpectAll(*world_.PolicyOf("mute"));
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(1));
+  NoStatusWrites refused;
+  world_.simulator().SetFaultPlan(&refused);
+  world_.RunFor(absl::Minutes(1));
+  world_.Kill("scheduler-0");
+  world_.simulator().SetFaultPlan(nullptr);
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Minutes(1));
+  EXPECT_EQ(world_.StatusOf("mute").missed_runs, 0);
+  EXPECT_LE(world_.SnapshotsOf("mute").size(), 2u * kClaims);
+  world_.oracle().CheckAccounted(*world_.PolicyOf("mute"), world_.Now() - absl::Seconds(20));
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
 // Contents take their time to be listed.
 class SlowContents : public FaultPlan {
  public:

@@ -16,7 +16,6 @@ namespace {
 using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr char kPolicies[] = "/apis/snapkeeper.io/v1alpha1/namespaces/default/snapshotpolicies";
 constexpr char kClaims[] = "/api/v1/namespaces/default/persistentvolumeclaims";

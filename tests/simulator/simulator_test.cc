@@ -17,7 +17,6 @@ using absl::StatusCode;
 using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using ::testing::SizeIs;
 
 class Plan : public FaultPlan {
  public:
