@@ -22,7 +22,8 @@ def wait_until(what, condition, timeout=30, alive=(), poll=POLL):
             return value
         for process in alive:
             if process.exit_code() is not None:
-                raise RuntimeError(f"waiting for {what}: {process.name} has exited\n{process.log_tail()}")
+                raise RuntimeError(
+                    f"waiting for {what}: {process.name} has exited ({process.exit_code()})\n{process.log_tail()}")
         if time.monotonic() > deadline:
             tails = "\n".join(process.log_tail() for process in alive)
             raise TimeoutError(f"{what}: not within {timeout} s\n{tails}")

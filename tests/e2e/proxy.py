@@ -34,8 +34,12 @@ class TcpProxy:
         self._mode = PASS
         self._changed = threading.Condition()
         self._live = {}  # client socket -> server socket, None while there is none
-        self._listen(0)
-        self.address = "127.0.0.1:%d" % self._port
+        # Bound, but no listener: nobody else gets the port while we refuse.
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self._reservation.getsockname()[1]
+        self._listen()
 
     @property
     def mode(self):
@@ -50,7 +54,7 @@ class TcpProxy:
             _close(self._listener)
             self.reset()
         if was == REFUSE and mode != REFUSE:
-            self._listen(self._port)
+            self._listen()
 
     @contextlib.contextmanager
     def in_mode(self, mode):
@@ -70,10 +74,10 @@ class TcpProxy:
 
     def close(self):
         self.mode = REFUSE
+        self._reservation.close()
 
-    def _listen(self, port):
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
-        self._port = self._listener.getsockname()[1]
+    def _listen(self):
+        self._listener = socket.create_server(self._reservation.getsockname(), backlog=128)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _accept(self, listener):
