@@ -5,7 +5,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/model/reason.h"
+
 namespace snapkeeper {
+namespace {
+
+// Then an executor that failed is tried again.
+constexpr absl::Duration kDistrust = absl::Seconds(30);
+
+}  // namespace
 
 ExecutorPool::ExecutorPool(EventLoop& loop, Rng& rng, Log& log,
                            std::vector<ExecutorClient*> clients, absl::Duration heartbeat)
@@ -71,6 +79,11 @@ void ExecutorPool::OnEvent(size_t index, const JobEvent& event) {
   Place& place = it->second;
   if (event.phase < place.phase) return;
   place.phase = event.phase;
+  if (event.phase == Phase::kDone && IsRetryable(event.status)) {
+    connections_[index].failed_at = loop_.Elapsed();
+  } else if (event.phase >= Phase::kCreated) {
+    connections_[index].failed_at = -absl::InfiniteDuration();
+  }
   bool freed = false;
   if (event.phase == Phase::kDone) {
     Leave(event.job_id);
@@ -120,13 +133,20 @@ void ExecutorPool::OnClosed(size_t index, const absl::Status& status) {
   }
 }
 
+bool ExecutorPool::Distrusted(const Connection& connection) const {
+  return loop_.Elapsed() - connection.failed_at < kDistrust;
+}
+
 bool ExecutorPool::TrySend(const Job& job, bool created) {
   Connection* best = nullptr;
+  const auto burden = [this](const Connection& c) {
+    return std::pair(Distrusted(c), c.in_slots + c.parked);
+  };
   for (Connection& c : connections_) {
     const bool room = created ? c.parked < c.hello.parked_limit
                               : c.in_slots < c.hello.slots && c.parked < c.hello.parked_limit;
     if (!c.ready || !room) continue;
-    if (!best || c.in_slots + c.parked < best->in_slots + best->parked) best = &c;
+    if (!best || burden(c) < burden(*best)) best = &c;
   }
   if (!best) return false;
   ++(created ? best->parked : best->in_slots);

@@ -37,7 +37,9 @@ class ExecutorPool {
   void Start(SchedulerHello hello, Handlers handlers);
 
   // Gives the job to the executor with the fewest jobs that has a free slot (for one that was
-  // created already: a free parking place). False: nobody has.
+  // created already: a free parking place). One that could not do what it was given last (its clock
+  // is wrong, it does not reach the API server) gets it only if no other has room. False: nobody
+  // has.
   bool TrySend(const Job& job, bool created);
   // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event.
   // False: the job is nowhere.
@@ -56,6 +58,8 @@ class ExecutorPool {
     int in_slots = 0, parked = 0;
     absl::Duration last_heard;
     int failures = 0;
+    absl::Duration failed_at =
+        -absl::InfiniteDuration();  // an attempt, with none that went well since
     Timer heartbeat, reconnect;
   };
   struct Place {
@@ -71,6 +75,7 @@ class ExecutorPool {
   void Beat(size_t index);
   void OnEvent(size_t index, const JobEvent& event);
   void Leave(const std::string& job_id);
+  bool Distrusted(const Connection& connection) const;
 
   EventLoop& loop_;
   Rng& rng_;

@@ -1,5 +1,7 @@
 #include "scheduler/pruner.h"
 
+#include <absl/container/flat_hash_set.h>
+
 #include <algorithm>
 #include <set>
 
@@ -18,6 +20,20 @@ constexpr absl::Duration kPlanAgain =
     absl::Seconds(30);  // the executor's fresh reads spared something
 
 }  // namespace
+
+void FitOneJob(std::vector<PruneSnapshots::Series>& series, size_t max_members) {
+  size_t room = max_members, fitting = 0;
+  while (fitting < series.size() && series[fitting].members.size() <= room)
+    room -= series[fitting++].members.size();
+  if (fitting > 0 || series.empty()) return series.resize(fitting);
+  series.resize(1);
+  auto& [claim_uid, claim_exists, members, candidates] = series.front();
+  const size_t excess = std::min(members.size() - max_members, candidates.size() - 1);
+  const absl::flat_hash_set<std::string> later(candidates.begin(), candidates.begin() + excess);
+  std::erase_if(members,
+                [&later](const PruneMember& member) { return later.contains(member.uid); });
+  candidates.erase(candidates.begin(), candidates.begin() + excess);
+}
 
 Pruner::Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs,
                Dispatcher& dispatcher, SchedulerMetrics& metrics, absl::Duration quarantine)
@@ -135,6 +151,7 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
     if (!entry.candidates.empty()) job.series.push_back(std::move(entry));
   }
   if (job.series.empty()) return std::nullopt;
+  FitOneJob(job.series);
   return job;
 }
 

@@ -4,6 +4,7 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/time/time.h>
 
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "common/base/backoff.h"
 #include "common/base/event_loop.h"
 #include "common/base/log.h"
+#include "common/model/job.h"
 #include "common/model/retention.h"
 #include "scheduler/caches.h"
 #include "scheduler/dispatcher.h"
@@ -21,6 +23,14 @@
 #include "scheduler/runs.h"
 
 namespace snapkeeper {
+
+// How many snapshots a prune job may be about: its message is to fit (common/grpc/limits.h).
+inline constexpr size_t kMaxPruneMembers = 10'000;
+
+// Leaves of a plan as much as one job may carry, at least one candidate; the next plan finds the
+// rest. Where one series alone is too large its oldest candidates stay, and all survivors.
+// `series[i].candidates` are newest first, as PlanRetention has them.
+void FitOneJob(std::vector<PruneSnapshots::Series>& series, size_t max_members = kMaxPruneMembers);
 
 // Plans retention of each policy's series when something changed or its time has come, and gives
 // what is to go to an executor, which plans again on fresh reads. One prune job per policy at a

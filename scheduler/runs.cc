@@ -22,6 +22,8 @@ constexpr absl::Duration kPostingSoon = absl::Seconds(2);
 // As a delay of a status write: it does not yield to POSTs either.
 constexpr absl::Duration kBeforePosts = -absl::InfiniteDuration();
 constexpr size_t kMaxMissedKept = 1000;
+// Claims and snapshots that come and go without a run are in the status this much later.
+constexpr absl::Duration kLookAfter = absl::Seconds(10);
 
 // An earlier run of the policy has not concluded this volume.
 bool HasEarlier(const PolicyState& state, absl::Time instant, const std::string& claim_uid) {
@@ -64,6 +66,12 @@ absl::Time ForgottenUpTo(const PolicyState& state) {
   std::vector<absl::Time> settled;
   for (const auto& [instant, run] : state.history) settled.push_back(instant);
   return ForgottenUpTo(std::move(settled), state.policy->spec);
+}
+
+// As the status says.
+bool IsProtected(const PolicyState& state) {
+  return std::any_of(state.conditions.begin(), state.conditions.end(),
+                     [](const Condition& c) { return c.type == kProtected && c.status; });
 }
 
 }  // namespace
@@ -150,6 +158,7 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   state.last_successful = status.last_successful_time;
   state.missed_runs = status.missed_runs;
   state.conditions = status.conditions;
+  state.selected_volumes = status.selected_volumes;
   TakeOverSettled(state, status);
   state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
   // A policy that was edited before anyone saw it: what it was then is not known, so its past is
@@ -529,6 +538,12 @@ void Runs::ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Out
 
 void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
                         const std::shared_ptr<const Claim>& after) {
+  const auto selects = [](const PolicyState& state, const std::shared_ptr<const Claim>& claim) {
+    return claim && Selects(*state.policy, *claim);
+  };
+  for (auto& [uid, state] : states_) {
+    if (selects(state, before) != selects(state, after)) LookAgain(state);
+  }
   if (!before || (after && after->meta.uid == before->meta.uid)) return;
   const Reason reason = after ? Reason::kClaimReplaced : Reason::kClaimNotFound;
   const std::string message =
@@ -603,6 +618,7 @@ void Runs::Recover(PolicyState& state) {
   JudgeMissed(state);
   AmendLate(state);
   handlers_.series_changed(uid);
+  LookAgain(state);
   // What came about before this was not written; and a policy that nobody has written to yet is
   // told that it was seen.
   const bool unwritten = std::any_of(state.history.begin(), state.history.end(),
@@ -733,6 +749,7 @@ void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
 
 void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
                            const std::shared_ptr<const Snapshot>& after) {
+  if (recovered_) ProtectionChanged(before, after);
   const Snapshot& any = after ? *after : *before;
   if (any.policy_uid.empty()) return;
   // What retention looks at; a snapshot on its way to readiness is none of it.
@@ -811,20 +828,19 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
   auto it = states_.find(policy_uid);
   if (it == states_.end() || it->second.gone || !it->second.recovered) return std::nullopt;
   PolicyState& state = it->second;
-  const absl::Time now = loop_.Now();
-  UpdateConditions(state, now);
+  const ConditionFacts facts = FactsOf(state);
+  state.selected_volumes = facts.selected;
+  state.conditions = Conditions(facts, state.conditions, loop_.Now());
   PolicyStatus status{.observed_generation = state.policy->meta.generation,
                       .last_schedule_time = state.watermark,
                       .schedule_hash = state.schedule_hash,
                       .schedule_since = state.schedule_since,
                       .epoch = epoch_,
                       .last_successful_time = state.last_successful,
+                      .selected_volumes = facts.selected,
                       .missed_runs = state.missed_runs,
                       .conditions = state.conditions};
   if (state.next != absl::InfiniteFuture()) status.next_schedule_time = state.next;
-  caches_.claims().ForEachIn(state.policy->meta.ns, [&](const Claim& claim) {
-    if (Selects(*state.policy, claim)) ++status.selected_volumes;
-  });
   for (const auto& [instant, snapshot] : Taken(state))
     status.ready_snapshots += caches_.IsReady(*snapshot);
   for (const auto* runs : {&state.open, &state.history}) {
@@ -837,51 +853,51 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
   return status;
 }
 
-void Runs::UpdateConditions(PolicyState& state, absl::Time now) {
-  int selected = 0, unprotected = 0;
-  std::string first;
+ConditionFacts Runs::FactsOf(const PolicyState& state) const {
+  ConditionFacts facts{.generation = state.policy->meta.generation,
+                       .suspended = state.policy->spec.suspend,
+                       .schedule_error = state.schedule_error};
   caches_.claims().ForEachIn(state.policy->meta.ns, [&](const Claim& claim) {
     if (!Selects(*state.policy, claim)) return;
-    ++selected;
-    if (caches_.NewestReadyCut(claim.meta.ns, claim.meta.name, now) != absl::InfinitePast()) return;
-    if (++unprotected == 1) first = claim.meta.name;
-  });
-  std::vector<Condition> wanted;
-  const bool valid = state.schedule.has_value();
-  const bool suspended = state.policy->spec.suspend;
-  wanted.push_back({.type = "Ready",
-                    .status = valid && !suspended,
-                    .reason = !valid      ? "InvalidSchedule"
-                              : suspended ? "Suspended"
-                                          : "Scheduled",
-                    .message = !valid      ? state.schedule_error
-                               : suspended ? "no new runs and no pruning"
-                                           : ""});
-  wanted.push_back({.type = "Reconciling", .status = false, .reason = "Reconciled"});
-  wanted.push_back({.type = "Stalled",
-                    .status = !valid,
-                    .reason = valid ? "NotStalled" : "InvalidSchedule",
-                    .message = state.schedule_error});
-  wanted.push_back(
-      {.type = "Protected",
-       .status = selected > 0 && unprotected == 0,
-       .reason = selected == 0      ? "NoVolumes"
-                 : unprotected == 0 ? "AllVolumes"
-                                    : "NoReadySnapshot",
-       .message = selected == 0 ? "the selector matches no PersistentVolumeClaim"
-                  : unprotected == 0
-                      ? ""
-                      : fmt::format("{} of {} volumes have no ready snapshot, {} among them",
-                                    unprotected, selected, first)});
-  for (Condition& condition : wanted) {
-    condition.observed_generation = state.policy->meta.generation;
-    condition.last_transition = now;
-    for (const Condition& before : state.conditions) {
-      if (before.type == condition.type && before.status == condition.status)
-        condition.last_transition = before.last_transition;
+    ++facts.selected;
+    if (caches_.NewestReadyCut(claim.meta.ns, claim.meta.name, loop_.Now()) !=
+        absl::InfinitePast()) {
+      return;
     }
+    if (++facts.unprotected == 1) facts.first_unprotected = claim.meta.name;
+  });
+  return facts;
+}
+
+void Runs::LookAgain(PolicyState& state) {
+  if (state.look.active()) return;
+  state.look = loop_.After(kLookAfter, [this, uid = state.policy->meta.uid] {
+    auto it = states_.find(uid);
+    if (it == states_.end() || it->second.gone) return;
+    const ConditionFacts facts = FactsOf(it->second);
+    const std::vector<Condition> fresh = Conditions(facts, {}, loop_.Now());
+    const bool same =
+        std::equal(fresh.begin(), fresh.end(), it->second.conditions.begin(),
+                   it->second.conditions.end(), [](const Condition& a, const Condition& b) {
+                     return a.type == b.type && a.status == b.status && a.reason == b.reason;
+                   });
+    if (!same || facts.selected != it->second.selected_volumes)
+      handlers_.dirty(uid, absl::ZeroDuration());
+  });
+}
+
+void Runs::ProtectionChanged(const std::shared_ptr<const Snapshot>& before,
+                             const std::shared_ptr<const Snapshot>& after) {
+  const bool ready = after && caches_.IsReady(*after);
+  if (!ready && !(before && before->ready_to_use)) return;  // on its way
+  const Snapshot& any = after ? *after : *before;
+  const auto claim = caches_.claims().Find(any.meta.ns, any.source_claim);
+  if (!claim) return;
+  const bool is_protected = ready || caches_.NewestReadyCut(any.meta.ns, any.source_claim,
+                                                            loop_.Now()) != absl::InfinitePast();
+  for (auto& [uid, state] : states_) {
+    if (Selects(*state.policy, *claim) && IsProtected(state) != is_protected) LookAgain(state);
   }
-  state.conditions = std::move(wanted);
 }
 
 void Runs::TakeOverSettled(PolicyState& state, const PolicyStatus& status) {

@@ -19,6 +19,7 @@
 #include "common/kube/events.h"
 #include "common/model/policy.h"
 #include "scheduler/caches.h"
+#include "scheduler/conditions.h"
 #include "scheduler/dispatcher.h"
 #include "scheduler/metrics.h"
 #include "scheduler/profiles.h"
@@ -51,6 +52,8 @@ struct PolicyState {
   std::map<absl::Time, Run> open;
   std::map<absl::Time, Run> history;  // settled
   std::vector<Condition> conditions;  // as last computed: they know their transition times
+  int selected_volumes = 0;           // as last computed
+  Timer look;                         // at the two again
 };
 
 // Which policies run when, and how each run ends: fires, gives jobs to the dispatcher, settles,
@@ -85,7 +88,7 @@ class Runs {
   void PolicyChanged(const std::shared_ptr<const Policy>& before,
                      const std::shared_ptr<const Policy>& after);
   // A claim that is gone, or replaced by another of its name: what was not dispatched for it yet
-  // has failed.
+  // has failed. Policies select others than before.
   void ClaimChanged(const std::shared_ptr<const Claim>& before,
                     const std::shared_ptr<const Claim>& after);
   void SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
@@ -151,7 +154,11 @@ class Runs {
   void AmendLate(PolicyState& state, const Snapshot& snapshot);
   void TrimHistory(PolicyState& state);
   void Forget(const std::string& policy_uid);
-  void UpdateConditions(PolicyState& state, absl::Time now);
+  ConditionFacts FactsOf(const PolicyState& state) const;
+  // What the status says may be true no longer, though nothing was run.
+  void LookAgain(PolicyState& state);
+  void ProtectionChanged(const std::shared_ptr<const Snapshot>& before,
+                         const std::shared_ptr<const Snapshot>& after);
   absl::Time StartDeadline(const PolicyState& state, absl::Time instant) const;
   void Warn(const PolicyState& state, std::string_view reason, const std::string& message);
 

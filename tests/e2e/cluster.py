@@ -12,12 +12,12 @@ import subprocess
 
 import yaml
 
+import manifests
 from api import Api, path_of
 from certificates import Authority, TokenSigner
 from process import Process, free_port, wait_until
 
 DRIVER = "csi.snapkeeper.io"
-STORAGE_CLASS = "standard"
 SNAPSHOT_CLASS = "snapshots"
 ISSUER = "https://kubernetes.default.svc"
 ADMINS = "system:masters"
@@ -167,6 +167,12 @@ class Cluster:
             return snapshot if snapshot and snapshot.get("status", {}).get("readyToUse") else None
         return wait_until(f"snapshot {namespace}/{name} to be ready", ready, timeout)
 
+    def wait_snapshots_refused(self, namespace, code):
+        """Until the API server refuses snapshots here: what its admission knows is a moment old."""
+        wait_until("snapshots to be refused", lambda: self.admin.call(
+            "POST", path_of("VolumeSnapshot", namespace) + "?dryRun=All",
+            manifests.snapshot(namespace, "try", "none"))[0] == code)
+
     # --- start
 
     def _start(self):
@@ -284,7 +290,7 @@ def _storage_manifests():
         {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": DRIVER},
          "spec": {"attachRequired": False}},
         {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-         "metadata": {"name": STORAGE_CLASS,
+         "metadata": {"name": manifests.STORAGE_CLASS,
                       "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
          "provisioner": DRIVER, "volumeBindingMode": "Immediate"},
         {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass",

@@ -1,6 +1,6 @@
 """The objects that tests create."""
 
-from cluster import STORAGE_CLASS
+STORAGE_CLASS = "standard"
 
 
 def namespace(name):
@@ -34,6 +34,12 @@ def snapshot(namespace, name, claim, labels=None, annotations=None, snapshot_cla
     return {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
             "metadata": {"namespace": namespace, "name": name, "labels": labels or {},
                          "annotations": annotations or {}}, "spec": spec}
+
+
+def no_snapshots(namespace):
+    """A quota that is exceeded from the beginning."""
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"namespace": namespace, "name": "none"},
+            "spec": {"hard": {"count/volumesnapshots.snapshot.storage.k8s.io": "0"}}}
 
 
 def refusal(namespace, expression, reason="Forbidden"):

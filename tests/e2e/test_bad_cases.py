@@ -14,7 +14,7 @@ import manifests
 import oracle
 import proxy
 import records
-from api import Api, path_of
+from api import Api
 from audit import AuditLog
 from daemons import Daemons
 from process import wait_until
@@ -66,10 +66,8 @@ def terminating(site, namespace):
 
 def over_quota(site, namespace):
     provisioned(site, namespace)
-    site.admin.create({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"namespace": namespace, "name": "none"},
-        "spec": {"hard": {"count/volumesnapshots.snapshot.storage.k8s.io": "0"}}})
-    wait_until("the quota to count", lambda: site.admin.get("ResourceQuota", namespace, "none")["status"].get("used"))
+    site.admin.create(manifests.no_snapshots(namespace))
+    site.cluster.wait_snapshots_refused(namespace, 403)
 
 
 def refused(reason):
@@ -78,9 +76,7 @@ def refused(reason):
         provisioned(site, namespace)
         for manifest in manifests.refusal(namespace, "false", reason):
             site.make(manifest)
-        wait_until("snapshots to be refused", lambda: site.admin.call(
-            "POST", path_of("VolumeSnapshot", namespace) + "?dryRun=All",
-            manifests.snapshot(namespace, "try", CLAIM))[0] == {"Forbidden": 403, "Invalid": 422}[reason])
+        site.cluster.wait_snapshots_refused(namespace, {"Forbidden": 403, "Invalid": 422}[reason])
     return make
 
 

@@ -102,10 +102,8 @@ def test_a_service_account_may_do_what_its_role_says_and_nothing_else(cluster, n
 
 
 def test_a_quota_on_snapshots_is_enforced(cluster, namespace):
-    cluster.admin.create({"apiVersion": "v1", "kind": "ResourceQuota",
-                          "metadata": {"namespace": namespace, "name": "none"},
-                          "spec": {"hard": {"count/volumesnapshots.snapshot.storage.k8s.io": "0"}}})
-    wait_until("the quota to count", lambda: cluster.admin.get("ResourceQuota", namespace, "none")["status"].get("used"))
+    cluster.admin.create(manifests.no_snapshots(namespace))
+    cluster.wait_snapshots_refused(namespace, 403)
     with pytest.raises(ApiError, match="403 Forbidden .*exceeded quota"):
         cluster.admin.create(manifests.snapshot(namespace, "snap", "data"))
 

@@ -102,6 +102,13 @@ struct Case {
   std::vector<Snapshot> fresh;
 };
 
+TEST(ConfirmedPrunesTest, AreTheOldestWhereTheJobHasNoRoomForNewerCandidates) {
+  Case c;
+  c.series().candidates = {"uid-3"};
+  std::erase_if(c.series().members, [](const PruneMember& m) { return m.uid == "uid-2"; });
+  EXPECT_THAT(c.Pruned(), ElementsAre("uid-3"));
+}
+
 TEST(ConfirmedPrunesTest, AreThoseThatBothPlansName) {
   struct Row {
     std::string name;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "common/grpc/limits.h"
+#include "scheduler/pruner.h"
 #include "tests/support/matchers.h"
 
 namespace snapkeeper {
@@ -109,6 +111,22 @@ TEST(ConvertTest, WhatTheSchedulerSendsSurvives) {
     ASSERT_TRUE(wire.ParseFromString(ToProto(message).SerializeAsString()));
     EXPECT_THAT(FromProto(wire), IsOkAndHolds(message)) << wire.DebugString();
   }
+}
+
+TEST(ConvertTest, TheLargestPruneJobFitsIntoAMessage) {
+  const std::string uid(36, 'u');
+  PruneSnapshots prune = Prune();
+  prune.series = {
+      {.claim_uid = uid,
+       .members = std::vector<PruneMember>(kMaxPruneMembers, {.name = std::string(63, 'n'),
+                                                              .uid = uid,
+                                                              .bound_content = "snapcontent-" + uid,
+                                                              .bound = true,
+                                                              .pinned = true,
+                                                              .posted_known = true,
+                                                              .posted = kNoon}),
+       .candidates = std::vector<std::string>(kMaxPruneMembers, uid)}};
+  EXPECT_LT(ToProto(JobOf(prune)).ByteSizeLong(), kMaxMessageBytes);
 }
 
 TEST(ConvertTest, WhatTheExecutorSendsSurvives) {

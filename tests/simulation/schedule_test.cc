@@ -1,4 +1,5 @@
 #include <absl/time/time.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -107,6 +108,64 @@ TEST_F(ScheduleTest, EditingSuspendingAndResumingNeverFiresThePast) {
   world_.RunFor(absl::Seconds(90));
   EXPECT_EQ(world_.oracle().counts().created, taken + kClaims);
   EXPECT_EQ(world_.StatusOf("edited").missed_runs, 0);
+}
+
+TEST_F(ScheduleTest, TheStatusFollowsClaimsAndSnapshotsThatComeAndGoBetweenRuns) {
+  world_.AddPolicy("daily", {{"schedule", "@every 24h"}});
+  world_.StartScheduler("scheduler-0");
+  auto& store = world_.simulator().store();
+  const auto protection = [this] {
+    world_.RunFor(absl::Seconds(15));
+    const PolicyStatus status = world_.StatusOf("daily");
+    for (const Condition& c : status.conditions) {
+      if (c.type == "Protected") return fmt::format("{} of {}", c.reason, status.selected_volumes);
+    }
+    return std::string("untold");
+  };
+  const auto take = [&store](const std::string& claim, const std::string& name) {
+    ASSERT_TRUE(store
+                    .Create(Kind::kSnapshot,
+                            {{"metadata", {{"namespace", "default"}, {"name", name}}},
+                             {"spec", {{"source", {{"persistentVolumeClaimName", claim}}}}}},
+                            "admin")
+                    .ok());
+  };
+  const auto remove = [&store](Kind kind, const std::string& name) {
+    ASSERT_TRUE(store.Delete({kind, "default", name}, {}, "admin").ok());
+  };
+  EXPECT_EQ(protection(), "NoReadySnapshot of 3");
+  for (const char* claim : {"data-0", "data-1", "data-2"}) take(claim, fmt::format("of-{}", claim));
+  EXPECT_EQ(protection(), "AllVolumes of 3");
+  const int64_t writes = world_.oracle().counts().status_writes;
+  take("data-0", "another");
+  EXPECT_EQ(protection(), "AllVolumes of 3");
+  EXPECT_EQ(world_.oracle().counts().status_writes, writes);
+  remove(Kind::kSnapshot, "of-data-1");
+  EXPECT_EQ(protection(), "NoReadySnapshot of 3");
+  remove(Kind::kClaim, "data-1");
+  EXPECT_EQ(protection(), "AllVolumes of 2");
+  world_.simulator().AddClaim("default", "data-3", {{"app", "db"}});
+  EXPECT_EQ(protection(), "NoReadySnapshot of 3");
+  // Also while nobody schedules.
+  world_.Kill("scheduler-0");
+  take("data-3", "of-data-3");
+  world_.RunFor(absl::Seconds(15));
+  world_.StartScheduler("scheduler-1");
+  EXPECT_EQ(protection(), "AllVolumes of 3");
+}
+
+TEST_F(ScheduleTest, AnExecutorThatCannotWorkKeepsNobodyFromTheirSnapshots) {
+  world_.SetClockOffset("executor-0", absl::Hours(1));
+  world_.AddPolicy("fast", {{"schedule", "@every 60s"},
+                            {"startingDeadlineSeconds", 10},
+                            {"retention", {{"keepLast", 2}}}});
+  const absl::Time created = world_.Now();
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(10));
+  world_.oracle().CheckTaken(
+      Uid("fast"), Every(absl::Seconds(60), created, world_.Now() - absl::Seconds(10)), kClaims);
+  EXPECT_LE(world_.SnapshotsOf("fast").size(), 4u * kClaims);
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
 TEST(PruneTest, RunsThatSettleNoSoonerThanTheNextBeginsDoNotHoldUpPruning) {
