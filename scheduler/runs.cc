@@ -15,13 +15,8 @@
 namespace snapkeeper {
 namespace {
 
-// Watermark and outcomes go into one write if the run settles this soon after it was posted.
-constexpr absl::Duration kSettleSoon = absl::Seconds(10);
-// A run that could not be posted so soon is told in the status: the next leader takes it up then.
-constexpr absl::Duration kPostingSoon = absl::Seconds(2);
 // As a delay of a status write: it does not yield to POSTs either.
 constexpr absl::Duration kBeforePosts = -absl::InfiniteDuration();
-constexpr size_t kMaxMissedKept = 1000;
 // Claims and snapshots that come and go without a run are in the status this much later.
 constexpr absl::Duration kLookAfter = absl::Seconds(10);
 
@@ -32,40 +27,6 @@ bool HasEarlier(const PolicyState& state, absl::Time instant, const std::string&
                        auto it = earlier.second.volumes.find(claim_uid);
                        return it != earlier.second.volumes.end() && !it->second.final();
                      });
-}
-
-std::optional<absl::Time> InstantOf(const Snapshot& snapshot) {
-  return ParseInstant(snapshot.instant);
-}
-
-// Every instant up to here has its record in this status, or had it, or is one of its missedRuns:
-// an entry and everything before it were accounted for in the write that made it.
-absl::Time AccountedUpTo(const PolicyStatus& status) {
-  absl::Time up_to = status.last_schedule_time.value_or(absl::InfinitePast());
-  for (const RunRecord& record : status.recent_runs) up_to = std::max(up_to, record.instant);
-  return up_to;
-}
-
-// Runs of instants up to here may have been dropped from the record; a later one that is not in it
-// was never recorded.
-absl::Time ForgottenUpTo(std::vector<absl::Time> settled, const PolicySpec& spec) {
-  if (settled.empty()) return absl::InfinitePast();
-  std::sort(settled.begin(), settled.end(), std::greater<>());
-  return settled[std::min(settled.size(), static_cast<size_t>(spec.run_history_limit)) - 1];
-}
-
-absl::Time ForgottenUpTo(const PolicyStatus& status, const PolicySpec& spec) {
-  std::vector<absl::Time> settled;
-  for (const RunRecord& record : status.recent_runs) {
-    if (record.completion_time) settled.push_back(record.instant);
-  }
-  return ForgottenUpTo(std::move(settled), spec);
-}
-
-absl::Time ForgottenUpTo(const PolicyState& state) {
-  std::vector<absl::Time> settled;
-  for (const auto& [instant, run] : state.history) settled.push_back(instant);
-  return ForgottenUpTo(std::move(settled), state.policy->spec);
 }
 
 // As the status says.
@@ -145,30 +106,6 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
   handlers_.series_changed(after->meta.uid);
   // Until the edit is in the status, the next leader would take it for one that just happened.
   handlers_.dirty(after->meta.uid, kBeforePosts);
-}
-
-void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
-  if (EpochOf(policy->status) > epoch_) return Absorb(*policy);
-  PolicyState& state = states_[policy->meta.uid];
-  state.policy = policy;
-  const PolicyStatus& status = policy->status;
-  state.watermark = status.last_schedule_time;
-  state.schedule_since = status.schedule_since;
-  state.schedule_hash = status.schedule_hash;
-  state.last_successful = status.last_successful_time;
-  state.missed_runs = status.missed_runs;
-  state.conditions = status.conditions;
-  state.selected_volumes = status.selected_volumes;
-  TakeOverSettled(state, status);
-  state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
-  // A policy that was edited before anyone saw it: what it was then is not known, so its past is
-  // not fired.
-  if (state.schedule_hash.empty() && policy->meta.generation > 1) state.schedule_hash = "unknown";
-  state.fired_up_to =
-      std::max(state.adopted_up_to, state.schedule_since.value_or(absl::InfinitePast()));
-  Compile(state);
-  Fire(state);
-  if (recovered_) Recover(state);
 }
 
 void Runs::Compile(PolicyState& state) {
@@ -563,163 +500,15 @@ void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
     dispatcher_.GiveUp(job, WithReason(absl::FailedPreconditionError(message), reason));
 }
 
-// ---- what an earlier leader left, and what nobody did
-
 std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Runs::Taken(
     const PolicyState& state) const {
   std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> taken;
   for (auto& snapshot : caches_.OfPolicy(state.policy->meta.uid)) {
-    const auto instant = InstantOf(*snapshot);
+    const auto instant = ParseInstant(snapshot->instant);
     if (instant && snapshot->meta.ns == state.policy->meta.ns)
       taken.emplace_back(*instant, std::move(snapshot));
   }
   return taken;
-}
-
-std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const {
-  std::set<absl::Time> instants;
-  for (const auto& [instant, snapshot] : Taken(state)) instants.insert(instant);
-  return instants;
-}
-
-void Runs::Recover(PolicyState& state) {
-  if (state.recovered || state.gone) return;
-  state.recovered = true;
-  const std::string uid = state.policy->meta.uid;
-  for (const RunRecord& record : state.policy->status.recent_runs) {
-    if (record.completion_time || state.open.contains(record.instant)) continue;
-    Run run = FromRecord(record);
-    RecoverRun(state, std::move(run), !record.posted_time);
-  }
-  // Snapshots whose run was never written.
-  for (const absl::Time instant : InstantsWithSnapshots(state)) {
-    if (state.open.contains(instant) || state.history.contains(instant) ||
-        instant <= ForgottenUpTo(state)) {
-      continue;
-    }
-    // It was counted as missed, and then an executor's request that was under way came through.
-    if (instant <= state.adopted_up_to) --state.missed_runs;
-    if (state.schedule && !state.policy->spec.suspend && instant > state.fired_up_to) {
-      // The clock is off, and nothing fires; but this instant and those before it have been.
-      const Due due = DueFires({.schedule = &state.schedule->cron,
-                                .zone = state.schedule->zone,
-                                .since = state.fired_up_to,
-                                .now = instant});
-      state.unjudged.insert(state.unjudged.end(), due.missed.begin(), due.missed.end());
-      state.fired_up_to = instant;
-    }
-    std::erase(state.unjudged, instant);
-    RecoverRun(state,
-               Run{.instant = instant,
-                   .generation = state.policy->meta.generation,
-                   .start_time = loop_.Now()},
-               true);
-  }
-  JudgeMissed(state);
-  AmendLate(state);
-  handlers_.series_changed(uid);
-  LookAgain(state);
-  // What came about before this was not written; and a policy that nobody has written to yet is
-  // told that it was seen.
-  const bool unwritten = std::any_of(state.history.begin(), state.history.end(),
-                                     [](const auto& settled) { return !settled.second.written; });
-  if (unwritten || state.policy->status.observed_generation != state.policy->meta.generation) {
-    handlers_.dirty(uid, absl::ZeroDuration());
-  } else if (!state.open.empty()) {
-    handlers_.dirty(uid, kPostingSoon);
-  }
-}
-
-void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
-  const absl::Time instant = run.instant;
-  const int selected_before = [&] {
-    for (const RunRecord& record : state.policy->status.recent_runs) {
-      if (record.instant == instant) return record.counts.selected;
-    }
-    return 0;
-  }();
-  run.start_deadline = state.schedule ? StartDeadline(state, instant) : instant;
-  Run& open = state.open[instant] = std::move(run);
-  if (complete && open.generation == state.policy->meta.generation && state.schedule &&
-      !state.policy->spec.suspend) {
-    // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
-    // until the starting deadline.
-    SelectInto(state, open);
-  }
-  TakeUpSnapshots(state, open);
-  const RunCounts named = ToRecord(open).counts;
-  if (const int rest = selected_before - named.selected; rest > 0) {
-    // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
-    // vanished since.
-    if (open.generation != state.policy->meta.generation) {
-      open.carried.skipped += rest;
-      log_.Warning("rest of run skipped",
-                   {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
-                    {"instant", FormatInstant(instant)},
-                    {"volumes", rest},
-                    {"reason", ToString(Reason::kPolicyChanged)}});
-    } else if (complete) {
-      open.carried.cancelled += rest;
-    } else {
-      open.carried.failed += rest;
-    }
-  }
-  CheckRun(state, instant);
-}
-
-void Runs::JudgeMissed(PolicyState& state) {
-  if (state.unjudged.empty()) return;
-  // A write that shows a run accounts for everything up to it; and one that counts them must show
-  // so: by a later run, or by the watermark, which passes no run that still posts.
-  absl::Time up_to = absl::InfinitePast();
-  for (const auto* runs : {&state.open, &state.history}) {
-    if (!runs->empty()) up_to = std::max(up_to, runs->rbegin()->first);
-  }
-  const bool all_posted = std::all_of(state.open.begin(), state.open.end(),
-                                      [](const auto& run) { return run.second.posted_time; });
-  if (all_posted) up_to = absl::InfiniteFuture();
-  std::sort(state.unjudged.begin(), state.unjudged.end());
-  const auto later = std::upper_bound(state.unjudged.begin(), state.unjudged.end(), up_to);
-  const std::vector<absl::Time> missed(state.unjudged.begin(), later);
-  state.unjudged.erase(state.unjudged.begin(), later);
-  if (missed.empty()) return;
-  const absl::Time newest = missed.back();
-  const std::set<absl::Time> with_snapshots = InstantsWithSnapshots(state);
-  int counted = 0;
-  for (const absl::Time instant : missed) {
-    if (state.open.contains(instant) || state.history.contains(instant)) continue;
-    if (with_snapshots.contains(instant)) {
-      RecoverRun(state,
-                 Run{.instant = instant,
-                     .generation = state.policy->meta.generation,
-                     .start_time = loop_.Now()},
-                 true);
-    } else {
-      CountMissed(state, instant);
-      ++counted;
-    }
-  }
-  if (all_posted)
-    state.watermark = std::max(state.watermark.value_or(absl::InfinitePast()), newest);
-  if (counted == 0) return;
-  metrics_.CountMissed(counted);
-  log_.Warning("missed", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
-                          {"instants", counted},
-                          {"newest", FormatInstant(newest)}});
-  if (std::exchange(state.unjudged_too_many, false)) {
-    Warn(state, "TooManyMissed",
-         fmt::format("more than {} instants were missed; {} are counted", kMaxMissed, kMaxMissed));
-  } else {
-    Warn(state, "MissedRuns",
-         fmt::format("{} instants were missed, the newest at {}", counted, FormatInstant(newest)));
-  }
-  handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
-}
-
-void Runs::CountMissed(PolicyState& state, absl::Time instant) {
-  ++state.missed_runs;
-  state.missed.insert(instant);
-  if (state.missed.size() > kMaxMissedKept) state.missed.erase(state.missed.begin());
 }
 
 void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
@@ -745,81 +534,6 @@ void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
   state.history[instant] = std::move(run);
   TrimHistory(state);
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
-}
-
-void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
-                           const std::shared_ptr<const Snapshot>& after) {
-  if (recovered_) ProtectionChanged(before, after);
-  const Snapshot& any = after ? *after : *before;
-  if (any.policy_uid.empty()) return;
-  // What retention looks at; a snapshot on its way to readiness is none of it.
-  const bool matters =
-      !before || !after || before == after || before->ready_to_use != after->ready_to_use ||
-      before->meta.deleting != after->meta.deleting || before->hold != after->hold ||
-      before->hold_until != after->hold_until || before->group != after->group;
-  if (recovered_ && matters) handlers_.series_changed(any.policy_uid);
-  if (!after) return;
-  auto it = states_.find(any.policy_uid);
-  if (it == states_.end() || !it->second.recovered || it->second.gone) return;
-  PolicyState& state = it->second;
-  const std::optional<Identity> identity = ProvenIdentity(*after);
-  const std::optional<absl::Time> instant = InstantOf(*after);
-  if (!identity || !instant) return;
-  const bool counted = state.missed.erase(*instant) > 0;
-  const bool known = state.open.contains(*instant) || state.history.contains(*instant);
-  const bool judged =
-      *instant <= state.fired_up_to &&
-      std::find(state.unjudged.begin(), state.unjudged.end(), *instant) == state.unjudged.end();
-  if (counted || (!known && judged && *instant > ForgottenUpTo(state))) {
-    // An executor was still asking for it when the leader before us died.
-    if (counted || *instant <= state.adopted_up_to) --state.missed_runs;
-    RecoverRun(state,
-               Run{.instant = *instant,
-                   .generation = state.policy->meta.generation,
-                   .start_time = loop_.Now(),
-                   .open_until = loop_.Now() + kSettleSoon,
-                   .timer = loop_.After(kSettleSoon,
-                                        [this, uid = state.policy->meta.uid, instant = *instant] {
-                                          if (const auto [found, run] = FindOpen(uid, instant); run)
-                                            CheckRun(*found, instant);
-                                        })},
-               false);
-    return;
-  }
-  if (auto open = state.open.find(*instant);
-      open != state.open.end() && !open->second.volumes.contains(identity->claim_uid)) {
-    TakeUpSnapshots(state, open->second);
-    return CheckRun(state, *instant);
-  }
-  AmendLate(state, *after);
-}
-
-void Runs::ContentChanged(const Content& content) {
-  const auto snapshot = caches_.snapshots().Find(content.snapshot_ns, content.snapshot_name);
-  if (snapshot) SnapshotChanged(snapshot, snapshot);
-}
-
-void Runs::AmendLate(PolicyState& state) {
-  for (const auto& [instant, snapshot] : Taken(state)) AmendLate(state, *snapshot);
-}
-
-void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
-  const auto instant = InstantOf(snapshot);
-  for (auto* runs : {&state.history, &state.open}) {
-    auto it = runs->find(*instant);
-    if (it == runs->end()) continue;
-    auto found = it->second.volumes.find(snapshot.claim_uid);
-    if (found == it->second.volumes.end()) return;
-    RunVolume& volume = found->second;
-    if (volume.outcome != Outcome::kFailed || volume.reason != Reason::kNotReadyInTime ||
-        volume.snapshot != snapshot.meta.name || !caches_.IsReady(snapshot)) {
-      return;
-    }
-    volume.snapshot_uid = snapshot.meta.uid;
-    Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");
-    handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
-    return;
-  }
 }
 
 // ---- the record
@@ -898,81 +612,6 @@ void Runs::ProtectionChanged(const std::shared_ptr<const Snapshot>& before,
   for (auto& [uid, state] : states_) {
     if (Selects(*state.policy, *claim) && IsProtected(state) != is_protected) LookAgain(state);
   }
-}
-
-void Runs::TakeOverSettled(PolicyState& state, const PolicyStatus& status) {
-  for (const RunRecord& record : status.recent_runs) {
-    if (!record.completion_time) continue;
-    Abandon(state, record.instant);
-    Run& run = state.history[record.instant] = FromRecord(record);
-    run.written = true;
-  }
-}
-
-void Runs::Abandon(PolicyState& state, absl::Time instant) {
-  auto it = state.open.find(instant);
-  if (it == state.open.end()) return;
-  const Run run = std::move(it->second);
-  state.open.erase(it);
-  std::erase_if(blocked_, [&](const auto& blocked) {
-    return blocked->policy_uid == state.policy->meta.uid && blocked->instant == instant;
-  });
-  for (const auto& [claim_uid, volume] : run.volumes) {
-    // One that was posted runs to its end, and nobody listens.
-    if (!volume.job_id.empty() && !volume.posted) dispatcher_.Withdraw(volume.job_id);
-    Unblock(state, claim_uid);
-  }
-}
-
-void Runs::Absorb(const Policy& policy) {
-  const PolicyStatus& status = policy.status;
-  if (EpochOf(status) > epoch_) {
-    handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}",
-                                  policy.meta.ns, policy.meta.name, status.epoch, epoch_));
-    return;
-  }
-  auto it = states_.find(policy.meta.uid);
-  if (it == states_.end() || EpochOf(status) == epoch_) return;
-  PolicyState& state = it->second;
-  if (status.last_schedule_time) {
-    state.watermark =
-        std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
-  }
-  // Of the instants since we took over, it has counted as missed what it has no record of. We may
-  // have run some of those, and have counted others after them.
-  const absl::Time up_to = AccountedUpTo(status);
-  std::erase_if(state.unjudged, [up_to](absl::Time instant) { return instant <= up_to; });
-  state.fired_up_to = std::max(state.fired_up_to, up_to);
-  TakeOverSettled(state, status);
-  state.missed_runs = status.missed_runs;
-  for (const RunRecord& record : status.recent_runs) state.missed.erase(record.instant);
-  for (const absl::Time instant : state.missed) state.missed_runs += instant > up_to;
-  std::vector<absl::Time> ours;
-  for (const auto* runs : {&state.open, &state.history}) {
-    for (const auto& [instant, run] : *runs) {
-      if (instant > state.adopted_up_to && instant <= up_to) ours.push_back(instant);
-    }
-  }
-  for (const absl::Time instant : ours) {
-    const bool recorded =
-        std::any_of(status.recent_runs.begin(), status.recent_runs.end(),
-                    [instant](const RunRecord& r) { return r.instant == instant; });
-    if (recorded) continue;
-    if (instant > ForgottenUpTo(status, state.policy->spec)) {
-      --state.missed_runs;
-    } else {
-      // It had settled long ago: we started with what we had seen before that.
-      Abandon(state, instant);
-      state.history.erase(instant);
-    }
-  }
-  if (!state.recovered) return;  // Recover reads the rest from the newest status
-  for (const RunRecord& record : status.recent_runs) {
-    if (state.open.contains(record.instant) || state.history.contains(record.instant)) continue;
-    RecoverRun(state, FromRecord(record), !record.posted_time);
-  }
-  AmendLate(state);
-  TrimHistory(state);
 }
 
 std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid,

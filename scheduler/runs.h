@@ -115,6 +115,11 @@ class Runs {
   bool Unsettled(const std::string& policy_uid) const;
 
  private:
+  // Watermark and outcomes go into one write if the run settles this soon after it was posted.
+  static constexpr absl::Duration kSettleSoon = absl::Seconds(10);
+  // A run that could not be posted so soon is told in the status: the next leader takes it up then.
+  static constexpr absl::Duration kPostingSoon = absl::Seconds(2);
+
   void Adopt(const std::shared_ptr<const Policy>& policy);
   void Compile(PolicyState& state);
   void OnDue(const std::string& policy_uid);
