@@ -79,10 +79,15 @@ void ExecutorPool::OnEvent(size_t index, const JobEvent& event) {
   Place& place = it->second;
   if (event.phase < place.phase) return;
   place.phase = event.phase;
+  Connection& c = connections_[index];
   if (event.phase == Phase::kDone && IsRetryable(event.status)) {
-    connections_[index].failed_at = loop_.Elapsed();
+    if (!Distrusted(c)) {
+      log_.Warning("others are asked first",
+                   {{"executor", c.client->address()}, {"error", event.status}});
+    }
+    c.failed_at = loop_.Elapsed();
   } else if (event.phase >= Phase::kCreated) {
-    connections_[index].failed_at = -absl::InfiniteDuration();
+    c.failed_at = -absl::InfiniteDuration();
   }
   bool freed = false;
   if (event.phase == Phase::kDone) {
@@ -90,8 +95,8 @@ void ExecutorPool::OnEvent(size_t index, const JobEvent& event) {
     freed = true;
   } else if (event.phase >= Phase::kCreated && !place.parked) {
     place.parked = true;
-    --connections_[index].in_slots;
-    ++connections_[index].parked;
+    --c.in_slots;
+    ++c.parked;
     freed = true;
   }
   handlers_.event(event);

@@ -58,8 +58,8 @@ class ExecutorPool {
     int in_slots = 0, parked = 0;
     absl::Duration last_heard;
     int failures = 0;
-    absl::Duration failed_at =
-        -absl::InfiniteDuration();  // an attempt, with none that went well since
+    // When its last attempt failed; in the past once one went well.
+    absl::Duration failed_at = -absl::InfiniteDuration();
     Timer heartbeat, reconnect;
   };
   struct Place {

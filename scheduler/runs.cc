@@ -401,8 +401,8 @@ void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome out
     log_.Info("outcome", fields);
   }
   if ((outcome == Outcome::kFailed || outcome == Outcome::kSkipped) && !state.gone) {
-    Warn(state, ToString(reason),
-         fmt::format("{} at {}: {}", volume.claim, FormatInstant(run.instant), volume.message));
+    // Without the instant: what fails the same way again is told once (EventRecorder).
+    Warn(state, ToString(reason), fmt::format("{}: {}", volume.claim, volume.message));
   }
   Unblock(state, volume.claim_uid);
 }

@@ -67,9 +67,9 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   state.selected_volumes = status.selected_volumes;
   TakeOverSettled(state, status);
   state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
-  // A policy that was edited before anyone saw it: what it was then is not known, so its past is
-  // not fired.
-  if (state.schedule_hash.empty() && policy->meta.generation > 1) state.schedule_hash = "unknown";
+  // Edited before anyone saw it, or more than once since: it may have been suspended, or another
+  // schedule's, for a while. Its past is not fired.
+  if (policy->meta.generation > status.observed_generation + 1) state.schedule_hash = "unknown";
   state.fired_up_to =
       std::max(state.adopted_up_to, state.schedule_since.value_or(absl::InfinitePast()));
   Compile(state);

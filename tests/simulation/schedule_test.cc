@@ -110,6 +110,37 @@ TEST_F(ScheduleTest, EditingSuspendingAndResumingNeverFiresThePast) {
   EXPECT_EQ(world_.StatusOf("edited").missed_runs, 0);
 }
 
+TEST_F(ScheduleTest, SuspendingAndResumingWhileNobodySchedulesNeverFiresThePast) {
+  world_.AddPolicy("resumed", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 600}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Seconds(130));
+  const int64_t taken = world_.oracle().counts().created;
+  world_.Kill("scheduler-0");
+  world_.PatchPolicy("resumed", {{"spec", {{"suspend", true}}}});
+  world_.RunFor(absl::Seconds(200));
+  world_.PatchPolicy("resumed", {{"spec", {{"suspend", false}}}});
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(20));
+  EXPECT_EQ(world_.oracle().counts().created, taken);
+  world_.RunFor(absl::Seconds(60));
+  EXPECT_EQ(world_.oracle().counts().created, taken + kClaims);
+  EXPECT_EQ(world_.StatusOf("resumed").missed_runs, 0);
+}
+
+TEST_F(ScheduleTest, AnEditOfSomethingElseWhileNobodySchedulesLosesNoInstant) {
+  world_.AddPolicy("kept", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 600}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Seconds(130));
+  const int64_t taken = world_.oracle().counts().created;
+  world_.Kill("scheduler-0");
+  world_.PatchPolicy("kept", {{"spec", {{"runHistoryLimit", 5}}}});
+  world_.RunFor(absl::Seconds(200));
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(10));
+  EXPECT_EQ(world_.oracle().counts().created, taken + kClaims);
+  EXPECT_EQ(world_.StatusOf("kept").missed_runs, 2);
+}
+
 TEST_F(ScheduleTest, TheStatusFollowsClaimsAndSnapshotsThatComeAndGoBetweenRuns) {
   world_.AddPolicy("daily", {{"schedule", "@every 24h"}});
   world_.StartScheduler("scheduler-0");
