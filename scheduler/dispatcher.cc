@@ -69,8 +69,7 @@ std::string Dispatcher::Submit(Create create) {
   return entry.id;
 }
 
-std::string Dispatcher::Submit(
-    PruneSnapshots prune, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
+std::string Dispatcher::Submit(PruneSnapshots prune, Pruned done) {
   const uint64_t seq = next_seq_++;
   auto owned = std::make_unique<Entry>(Entry{.id = fmt::format("{}-{}", epoch_, seq),
                                              .seq = seq,
@@ -177,12 +176,7 @@ void Dispatcher::OnEvent(const JobEvent& event) {
     if (event.phase != Phase::kDone) return;
     auto done = std::move(entry.pruned);
     entries_.erase(it);
-    if (event.status.ok()) {
-      done(event.deleted);
-    } else {
-      done(event.status);
-    }
-    return;
+    return done(event.status, event.deleted.size());
   }
   if (event.phase >= Phase::kCreated && !event.snapshot_uid.empty() && event.created) {
     MarkCreated(entry, event.snapshot_uid, *event.created);
@@ -250,8 +244,7 @@ void Dispatcher::OnLost(const std::string& job_id, const absl::Status& why) {
   if (std::holds_alternative<PruneSnapshots>(entry.body)) {
     auto done = std::move(entry.pruned);
     entries_.erase(it);
-    done(why);
-    return;
+    return done(why, 0);
   }
   // Not a failure of the job: another executor takes it over at once.
   entry.last_error = WithReason(why, Reason::kNoExecutor);

@@ -55,10 +55,10 @@ class Dispatcher {
   void SetPaused(bool paused);
 
   std::string Submit(Create create);
-  // Tried once: a plan is void soon, and whoever made it makes another. Answers the UIDs that were
-  // deleted.
-  std::string Submit(PruneSnapshots prune,
-                     absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done);
+  // Tried once: a plan is void soon, and whoever made it makes another. Answers how it ended, and
+  // how many snapshots were deleted until then.
+  using Pruned = absl::AnyInvocable<void(const absl::Status& status, size_t deleted)>;
+  std::string Submit(PruneSnapshots prune, Pruned done);
   // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing
   // changes.
   void Withdraw(const std::string& job_id);
@@ -83,7 +83,7 @@ class Dispatcher {
     uint64_t seq;
     State state = State::kLane;
     std::variant<Create, PruneSnapshots> body;
-    absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> pruned;
+    Pruned pruned;
     int attempt = 0;
     int failures = 0;
     bool created = false, created_told = false, cut = false, withdrawn = false;

@@ -185,22 +185,20 @@ void Pruner::Evaluate(const std::string& policy_uid) {
     size_t wanted = 0;
     for (const auto& series : job->series) wanted += series.candidates.size();
     entry.running = true;
-    dispatcher_.Submit(*std::move(job), [this, policy_uid,
-                                         wanted](absl::StatusOr<std::vector<std::string>> deleted) {
-      Entry& done = *entries_.at(policy_uid);
-      done.running = false;
-      if (!deleted.ok()) {
-        log_.Warning("prune failed", {{"policy_uid", policy_uid}, {"error", deleted.status()}});
-        metrics_.CountPruned(0, deleted.status());
-        const absl::Duration pause = Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(
-            ++done.failures, rng_, RetryAfterOf(deleted.status()));
-        done.not_before = loop_.Elapsed() + pause;
-        return Arm(policy_uid, pause);
-      }
-      done.failures = 0;
-      metrics_.CountPruned(static_cast<int>(deleted->size()), absl::OkStatus());
-      Arm(policy_uid, deleted->size() < wanted ? kPlanAgain : kAfterTime);
-    });
+    dispatcher_.Submit(
+        *std::move(job), [this, policy_uid, wanted](const absl::Status& status, size_t deleted) {
+          Entry& done = *entries_.at(policy_uid);
+          done.running = false;
+          metrics_.CountPruned(static_cast<int>(deleted), status);
+          if (status.ok() || deleted > 0) done.failures = 0;
+          if (status.ok()) return Arm(policy_uid, deleted < wanted ? kPlanAgain : kAfterTime);
+          log_.Warning("prune failed",
+                       {{"policy_uid", policy_uid}, {"deleted", deleted}, {"error", status}});
+          const absl::Duration pause = Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(
+              ++done.failures, rng_, RetryAfterOf(status));
+          done.not_before = loop_.Elapsed() + pause;
+          Arm(policy_uid, pause);
+        });
     break;
   }
   if (!entry.running && next_change != absl::InfiniteFuture()) {

@@ -19,6 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Pair;
 using ::testing::SizeIs;
 
 // An executor that does what the test says: it keeps what it is sent, and answers when told.
@@ -411,6 +412,27 @@ TEST_F(DispatcherTest, NoMoreJobsThanSlots) {
   EXPECT_EQ(dispatcher_.queued(), 2);
   executor_.Tell("s0", Phase::kCreated);
   EXPECT_THAT(executor_.Names(), SizeIs(5));
+}
+
+TEST_F(DispatcherTest, APruneJobTellsHowManyItDeletedHoweverItEnded) {
+  std::vector<std::pair<absl::Status, size_t>> ends;
+  const auto prune = [this, &ends] {
+    return dispatcher_.Submit(PruneSnapshots(),
+                              [&ends](const absl::Status& status, size_t deleted) {
+                                ends.emplace_back(status, deleted);
+                              });
+  };
+  const absl::Status is_void = absl::FailedPreconditionError("the plan is void");
+  executor_.Say({.job_id = prune(), .attempt = 1, .phase = Phase::kDone, .deleted = {"1", "2"}});
+  executor_.Say({.job_id = prune(),
+                 .attempt = 1,
+                 .phase = Phase::kDone,
+                 .deleted = {"3"},
+                 .status = is_void});
+  prune();
+  executor_.Die();
+  EXPECT_THAT(ends, ElementsAre(Pair(IsOk(), 2), Pair(is_void, 1),
+                                Pair(StatusIs(absl::StatusCode::kUnavailable), 0)));
 }
 
 }  // namespace
