@@ -106,7 +106,6 @@ bool IsRetryable(const absl::Status& status) {
     case absl::StatusCode::kInternal:
     case absl::StatusCode::kUnknown:
     case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kUnimplemented:
       return true;
     default:
       return false;
