@@ -70,7 +70,7 @@ def test_tcp_modes(cluster, tcp):
 
 
 def test_a_port_that_is_refused_stays_ours():
-    tcp = proxy.TcpProxy()
+    tcp = proxy.TcpProxy(target=("127.0.0.1", 1))
     host, port = tcp.address.split(":")
     with tcp.in_mode(proxy.REFUSE), socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind((host, int(port)))
