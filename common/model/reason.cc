@@ -106,6 +106,7 @@ bool IsRetryable(const absl::Status& status) {
     case absl::StatusCode::kInternal:
     case absl::StatusCode::kUnknown:
     case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kUnimplemented:
       return true;
     default:
       return false;

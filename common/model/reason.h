@@ -57,9 +57,9 @@ absl::Duration RetryAfterOf(const absl::Status& status);
 // is.
 std::string MessageOf(const absl::Status& status);
 
-// Whether the same attempt may succeed later: Unavailable, ResourceExhausted, Aborted,
-// Unauthenticated (tokens rotate), Internal, Unknown and DeadlineExceeded; never when a Reason says
-// that only the user can mend it.
+// Whether the same attempt may succeed later, or elsewhere: Unavailable, ResourceExhausted,
+// Aborted, Unauthenticated (tokens rotate), Internal, Unknown, DeadlineExceeded and Unimplemented
+// (an older executor); never when a Reason says that only the user can mend it.
 bool IsRetryable(const absl::Status& status);
 
 }  // namespace snapkeeper

@@ -63,7 +63,7 @@ TEST(ReasonTest, RetryGoesByCodeUnlessTheReasonIsAVerdict) {
       {StatusCode::kFailedPrecondition, Reason::kNone, false},
       {StatusCode::kFailedPrecondition, Reason::kThrottled, false},
       {StatusCode::kOutOfRange, Reason::kNone, false},
-      {StatusCode::kUnimplemented, Reason::kNone, false},
+      {StatusCode::kUnimplemented, Reason::kNone, true},
       {StatusCode::kResourceExhausted, Reason::kQuotaExceeded, false},
       {StatusCode::kUnavailable, Reason::kClaimNotBound, false},
       {StatusCode::kUnavailable, Reason::kForbidden, false},
