@@ -36,8 +36,9 @@ class CreateRunnerTest : public ::testing::Test {
     EXPECT_TRUE(done.has_value()) << "still under way: " << scheduler->PhasesOf(job_id);
     return done.value_or(JobEvent());
   }
-  void ExpectDone(Code code, Reason reason, const std::string& message) {
-    const JobEvent done = Done();
+  void ExpectDone(Code code, Reason reason, const std::string& message,
+                  const std::string& job_id = "job") {
+    const JobEvent done = Done(job_id);
     EXPECT_THAT(done.status, StatusIs(code, HasSubstr(message)));
     EXPECT_EQ(ReasonOf(done.status), reason);
   }
@@ -250,29 +251,21 @@ TEST_F(CreateRunnerTest, ASnapshotDeletedWhileItIsAwaitedIsDeleted) {
   EXPECT_EQ(Done().snapshot_uid.size(), 36);
 }
 
-TEST_F(CreateRunnerTest, ASnapshotThatVanishedWhileTheWatchWasDownIsDeleted) {
-  world.Behave({.never_bound = true});
-  const CreateSnapshot job = world.CreateJob();
-  scheduler->SendJob("job", job);
-  world.Run();
-  world.simulator.BreakWatches("", WatchBreak::kStall);
-  world.Delete(job);
-  world.simulator.store().ExpireHistory();
-  world.Run(absl::Minutes(5));
-  ExpectDone(Code::kNotFound, Reason::kDeleted, "is gone");
-}
-
-TEST_F(CreateRunnerTest, ASnapshotReplacedByAnotherOfItsNameIsDeleted) {
-  world.Behave({.never_bound = true});
-  const CreateSnapshot job = world.CreateJob();
-  scheduler->SendJob("job", job);
-  world.Run();
-  world.simulator.BreakWatches("", WatchBreak::kStall);
-  world.Delete(job);
-  world.PostAsAnother(job);
-  world.simulator.store().ExpireHistory();
-  world.Run(absl::Minutes(5));
-  ExpectDone(Code::kNotFound, Reason::kDeleted, "is gone");
+TEST_F(CreateRunnerTest, ASnapshotThatVanishedOrWasReplacedWhileTheWatchWasDownIsDeleted) {
+  for (const bool replaced : {false, true}) {
+    SCOPED_TRACE(replaced);
+    world.Behave({.never_bound = true});
+    const CreateSnapshot job = world.CreateJob();
+    const std::string id = replaced ? "replaced" : "vanished";
+    scheduler->SendJob(id, job);
+    world.Run();
+    world.simulator.BreakWatches("", WatchBreak::kStall);
+    world.Delete(job);
+    if (replaced) world.PostAsAnother(job);
+    world.simulator.store().ExpireHistory();
+    world.Run(absl::Minutes(5));
+    ExpectDone(Code::kNotFound, Reason::kDeleted, "is gone", id);
+  }
 }
 
 TEST_F(CreateRunnerTest, ASnapshotWhoseLabelWasTakenAwayIsNotCalledDeleted) {

@@ -39,12 +39,23 @@ class PruneRunnerTest : public ::testing::Test {
                                      {"retention", {{"keepLast", 2}}}}}};
     ASSERT_TRUE(world.simulator.store().Create(Kind::kPolicy, policy, "user").ok());
     world.policy_uid = Policy()->meta.uid;
-    for (int i = 0; i < 5; ++i) {
+    TakeHourly(5);
+    world.faults.count.clear();
+  }
+
+  // The first `count` deletes take a second; half of one has passed.
+  void SendWithSlowDeletes(int count) {
+    for (int i = 0; i < count; ++i) world.faults.Next(kDelete, {.reply_delay = absl::Seconds(1)});
+    Send(Plan());
+    world.Run(absl::Milliseconds(500));
+  }
+
+  void TakeHourly(int count) {
+    for (int i = 0; i < count; ++i) {
       snapshots.push_back(world.CreateJob());
       world.PostAsAnother(snapshots.back());
       world.Run(absl::Hours(1));
     }
-    world.faults.count.clear();
   }
 
   std::shared_ptr<const snapkeeper::Policy> Policy() {
@@ -244,14 +255,8 @@ TEST_F(PruneRunnerTest, APlanThatBecomesVoidDuringTheReadsDeletesNothing) {
 }
 
 TEST_F(PruneRunnerTest, AFreezeBetweenTwoDeletesEndsThem) {
-  for (int i = 0; i < 3; ++i) {
-    snapshots.push_back(world.CreateJob());
-    world.PostAsAnother(snapshots.back());
-    world.Run(absl::Hours(1));
-  }
-  for (int i = 0; i < 4; ++i) world.faults.Next(kDelete, {.reply_delay = absl::Seconds(1)});
-  Send(Plan());
-  world.Run(absl::Milliseconds(500));
+  TakeHourly(3);
+  SendWithSlowDeletes(4);
   world.Freeze(absl::Seconds(60));
   world.Run();
   EXPECT_THAT(Done().status, StatusIs(Code::kFailedPrecondition, HasSubstr("void")));
@@ -260,14 +265,8 @@ TEST_F(PruneRunnerTest, AFreezeBetweenTwoDeletesEndsThem) {
 }
 
 TEST_F(PruneRunnerTest, SendsFourDeletesAtOnceAndOldestFirst) {
-  for (int i = 0; i < 5; ++i) {
-    snapshots.push_back(world.CreateJob());
-    world.PostAsAnother(snapshots.back());
-    world.Run(absl::Hours(1));
-  }
-  for (int i = 0; i < 8; ++i) world.faults.Next(kDelete, {.reply_delay = absl::Seconds(1)});
-  Send(Plan());
-  world.Run(absl::Milliseconds(500));
+  TakeHourly(5);
+  SendWithSlowDeletes(8);
   EXPECT_EQ(world.faults.count[kDelete], 4);
   EXPECT_EQ(Left(), std::vector<int>({4, 5, 6, 7, 8, 9}));
   world.Run(absl::Seconds(2));
@@ -317,14 +316,8 @@ TEST_F(PruneRunnerTest, CancelEndsItBeforeTheFirstDelete) {
 }
 
 TEST_F(PruneRunnerTest, DrainLetsDeletesOnTheirWayFinishAndSendsNoMore) {
-  for (int i = 0; i < 5; ++i) {
-    snapshots.push_back(world.CreateJob());
-    world.PostAsAnother(snapshots.back());
-    world.Run(absl::Hours(1));
-  }
-  for (int i = 0; i < 4; ++i) world.faults.Next(kDelete, {.reply_delay = absl::Seconds(1)});
-  Send(Plan());
-  world.Run(absl::Milliseconds(500));
+  TakeHourly(5);
+  SendWithSlowDeletes(4);
   bool drained = false;
   world.executor->Drain([&drained] { drained = true; });
   EXPECT_FALSE(scheduler->DoneOf("prune").has_value());
