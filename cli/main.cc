@@ -7,12 +7,14 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include "cli/preview.h"
 
@@ -72,8 +74,9 @@ int Run(int argc, char** argv) {
       preview->add_option("--time-zone", request.time_zone, "IANA name")->capture_default_str();
   CLI::Option* after =
       preview->add_option("--after", request.after, "RFC 3339 time to start after (default: now)");
+  std::string count_text = std::to_string(request.count);
   CLI::Option* count =
-      preview->add_option("--count", request.count, "how many instants")->capture_default_str();
+      preview->add_option("--count", count_text, "how many instants")->capture_default_str();
   CLI::Option* from_file =
       preview
           ->add_option(
@@ -88,9 +91,16 @@ int Run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (const std::vector<std::string> unknown = app.remaining(/*recurse=*/true); !unknown.empty())
+      return Fail(kInvalidInput, fmt::format("\"{}\" is not known; see --help", unknown[0]));
     return Fail(kInvalidInput, error.what());
   }
   const bool json = output == "json";
+  const char* const count_end = count_text.data() + count_text.size();
+  if (const auto [end, error] = std::from_chars(count_text.data(), count_end, request.count);
+      error != std::errc() || end != count_end) {
+    return Fail(kInvalidInput, fmt::format("count {}: allowed are 1 to 10000", count_text));
+  }
   if (!from_file->empty()) {
     return json ? PreviewFile(batch) : Fail(kInvalidInput, "--batch answers in JSON: add -o json");
   }

@@ -111,7 +111,8 @@ void CreateRunner::Remove() {
 void CreateRunner::Await(absl::Duration wait) {
   // The watch may have outrun the answer that told us the UID.
   const auto cached = context_.snapshots.Find(job_.target.ns, job_.name);
-  if (cached && cached != observed_.snapshot && cached->meta.uid == job_.known_uid) {
+  if (observed_.watching && cached && cached != observed_.snapshot &&
+      cached->meta.uid == job_.known_uid) {
     Observe(cached, /*fresh=*/false);
     return Act();
   }

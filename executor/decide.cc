@@ -85,7 +85,7 @@ Step DecideUnseen(const CreateSnapshot& job, const Observed& observed, absl::Tim
   }
   if (!job.known_uid.empty()) {
     // Thousands of these come at once after a failover: the first LIST answers them all.
-    return {.kind = observed.cache_synced ? Kind::kLookUp : Kind::kAwait};
+    return {.kind = observed.cache_synced || !observed.watching ? Kind::kLookUp : Kind::kAwait};
   }
   if (absl::Status clock = CheckClock(clock_offset); !clock.ok()) {
     // What is known of the server's time may be missing or old: its next answer tells.
@@ -153,7 +153,11 @@ Step DecidePresent(const CreateSnapshot& job, const Observed& observed, absl::Ti
 
   std::string cause = snapshot.error.empty() ? observed.last_error : snapshot.error;
   if (snapshot.ready_to_use && !snapshot.bound_content.empty()) {
-    if (!observed.content) return {.kind = Kind::kVerify, .ours = true};
+    if (!observed.content) {
+      // What a watch that is gone has shown last may be long past.
+      const bool stale = !observed.watching && !observed.fresh;
+      return {.kind = stale ? Kind::kLookUp : Kind::kVerify, .ours = true};
+    }
     const absl::Status content = CheckContent(job, observed);
     // A missing or unbound content may come to be: the next change, or the deadline, asks again.
     if (!absl::IsNotFound(content)) return Done(content, true);

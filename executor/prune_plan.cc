@@ -21,9 +21,9 @@ absl::Status PolicyChanged(const PruneSnapshots& job, std::string_view how) {
 
 }  // namespace
 
-absl::Status CheckPlanAge(const PruneSnapshots& job, absl::Time now) {
-  // Both ways: the two clocks may differ by as much as either may be off.
-  if (absl::AbsDuration(now - job.planned_at) <= kPlanValid) return absl::OkStatus();
+absl::Status CheckPlanAge(const PruneSnapshots& job, absl::Time server_now) {
+  // Both ways: the server's clock may have been set.
+  if (absl::AbsDuration(server_now - job.planned_at) <= kPlanValid) return absl::OkStatus();
   return absl::FailedPreconditionError(
       fmt::format("the plan of {} is void: it is acted upon for {} only",
                   absl::FormatTime(absl::RFC3339_sec, job.planned_at, absl::UTCTimeZone()),

@@ -19,9 +19,10 @@ namespace snapkeeper {
 // The live check before deleting (design section 7, "Execution"), as pure functions. Errors end the
 // job; the scheduler plans anew.
 
-// How long the scheduler's plan may be acted upon.
+// How long the scheduler's plan may be acted upon. `server_now`: by the API server's clock, which
+// both agree on.
 inline constexpr absl::Duration kPlanValid = absl::Seconds(30);
-absl::Status CheckPlanAge(const PruneSnapshots& job, absl::Time now);
+absl::Status CheckPlanAge(const PruneSnapshots& job, absl::Time server_now);
 
 // The rule to plan with, from what a GET of the policy was answered just now; nullopt: the policy
 // is gone, as the job says. `epoch` is the scheduler's: a policy whose status a later one has

@@ -29,7 +29,7 @@ PruneRunner::PruneRunner(RunnerContext& context, std::string job_id, int attempt
       began_(context.loop.Elapsed()) {}
 
 void PruneRunner::Start() {
-  if (status_ = CheckPlanAge(job_, context_.loop.Now()); !status_.ok()) return Finish();
+  if (status_ = CheckPlanAge(job_, ServerNow()); !status_.ok()) return Finish();
   read_ =
       context_.api.Get({Kind::kPolicy, job_.ns, job_.policy_name},
                        [this](absl::StatusOr<ObjectPtr> answer) { OnPolicy(std::move(answer)); });
@@ -126,7 +126,7 @@ void PruneRunner::OnDeleted(const Decision& decision, const absl::Status& status
 }
 
 absl::Status PruneRunner::CheckClockAndPlan() const {
-  const absl::Status plan = CheckPlanAge(job_, context_.loop.Now());
+  const absl::Status plan = CheckPlanAge(job_, ServerNow());
   return plan.ok() ? CheckClock(context_.api.ClockOffset()) : plan;
 }
 

@@ -31,6 +31,9 @@ class PruneRunner : public Runner {
   void Drain() override { Stop(ExecutorDraining()); }
 
  private:
+  absl::Time ServerNow() const {
+    return context_.loop.Now() - context_.api.ClockOffset().value_or(absl::ZeroDuration());
+  }
   void OnPolicy(absl::StatusOr<ObjectPtr> answer);
   void OnListed(absl::StatusOr<ListResult> answer);
   void LookUpNext();

@@ -20,6 +20,10 @@ constexpr int kPruning = 2;
 constexpr absl::Duration kReadyGrace = absl::Seconds(5);
 constexpr absl::Duration kAttemptLimit = absl::Seconds(60);
 constexpr absl::Duration kRecheckWallClock = absl::Minutes(1);
+constexpr absl::Duration kRecheckPaused = absl::Seconds(1);
+// An executor that says nothing of a job so long after it could do anything new for it has lost it.
+constexpr absl::Duration kAnswerAfterPost = absl::Minutes(1);
+constexpr absl::Duration kAnswerOfPrune = absl::Minutes(5);
 
 // Verdicts that no other attempt can change, whatever their code.
 bool IsFinal(const absl::Status& status) {
@@ -88,6 +92,7 @@ bool Dispatcher::IsPosting(const Entry& entry) {
 
 void Dispatcher::Move(Entry& entry, State state) {
   posting_ -= IsPosting(entry);
+  if (entry.state == State::kSent) entry.timer.Cancel();
   entry.state = state;
   posting_ += IsPosting(entry);
 }
@@ -155,16 +160,20 @@ bool Dispatcher::Send(Entry& entry) {
     job.work = std::get<PruneSnapshots>(entry.body);
   }
   if (!pool_.TrySend(job, entry.created)) {
-    if (entry.last_error.ok()) {
-      entry.last_error =
-          WithReason(absl::UnavailableError(pool_.connected() == 0 ? "no executor is connected"
-                                                                   : "no executor has a free slot"),
-                     Reason::kNoExecutor);
-    }
     return false;
   }
   ++entry.attempt;
   Move(entry, State::kSent);
+  // One that is created has its ready deadline.
+  if (!entry.created) {
+    const auto* create = std::get_if<Create>(&entry.body);
+    const absl::Duration limit =
+        create ? create->work.post_before - loop_.Now() + kAnswerAfterPost : kAnswerOfPrune;
+    entry.timer = loop_.After(limit, [this, id = entry.id] {
+      pool_.Abandon(id);
+      OnLost(id, absl::UnavailableError("the executor gave no answer"));
+    });
+  }
   return true;
 }
 
@@ -188,7 +197,9 @@ void Dispatcher::OnEvent(const JobEvent& event) {
     }
   }
   if (event.phase != Phase::kDone) return;
-  if (event.status.ok()) {
+  if (event.status.ok() && CreateOf(entry).work.known_uid.empty()) {
+    Failed(entry, absl::InternalError("the executor reported success and no snapshot"));
+  } else if (event.status.ok()) {
     Finish(entry, absl::OkStatus());
   } else {
     Failed(entry, event.status);
@@ -201,6 +212,7 @@ void Dispatcher::MarkCreated(Entry& entry, const std::string& uid, absl::Time cr
   CreateSnapshot& work = CreateOf(entry).work;
   posting_ -= IsPosting(entry);
   entry.created = true;
+  entry.timer.Cancel();
   work.known_uid = uid;
   entry.failures = 0;
   ArmDeadline(entry);
@@ -249,7 +261,7 @@ void Dispatcher::OnLost(const std::string& job_id, const absl::Status& why) {
   // Not a failure of the job: another executor takes it over at once.
   entry.last_error = WithReason(why, Reason::kNoExecutor);
   metrics_.CountRetry(Reason::kNoExecutor);
-  if (!entry.created && loop_.Now() >= CreateOf(entry).start_deadline) {
+  if (!entry.created && (entry.withdrawn || loop_.Now() >= CreateOf(entry).start_deadline)) {
     Failed(entry, entry.last_error);
   } else {
     Enqueue(entry);
@@ -262,10 +274,8 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   if (IsFinal(status) && !(absl::IsCancelled(status) && !entry.withdrawn))
     return Finish(entry, status);
   entry.last_error = status;
-  if (entry.withdrawn && !entry.created)
-    return Finish(entry, absl::CancelledError(status.message()));
   const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
-  if (!entry.created && loop_.Now() + delay >= create.start_deadline) {
+  if (!entry.created && (entry.withdrawn || loop_.Now() + delay >= create.start_deadline)) {
     // A POST whose reply was lost may have been carried out all the same.
     if (const auto known = find_(create.work)) {
       posting_ -= IsPosting(entry);
@@ -274,8 +284,11 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
       entry.created_time = loop_.Now();
       ArmDeadline(entry);
       Unlink(entry);
-      return Enqueue(entry);
+      // It counts against the limits from now on, if it did not before.
+      if (entry.in_cap) return Enqueue(entry);
+      return entry.in_lane ? EnterCap(entry) : EnterLane(entry);
     }
+    if (entry.withdrawn) return Finish(entry, absl::CancelledError(status.message()));
     return Finish(entry,
                   WithReason(absl::DeadlineExceededError(fmt::format(
                                  "not asked for before its starting deadline; last cause: {}",
@@ -306,6 +319,10 @@ void Dispatcher::OnDeadline(const std::string& id) {
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
   Create& create = CreateOf(entry);
+  if (paused_) {  // the clock is wrong, and tells nobody's age
+    entry.deadline = loop_.After(kRecheckPaused, [this, id] { OnDeadline(id); });
+    return;
+  }
   if (entry.created) {
     if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace)
       return ArmDeadline(entry);
@@ -321,13 +338,21 @@ void Dispatcher::OnDeadline(const std::string& id) {
   if (loop_.Now() < create.start_deadline) return ArmDeadline(entry);
   // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job.
   if (entry.state == State::kSent) return;
-  Failed(entry,
-         entry.last_error.ok()
-             ? absl::UnavailableError(
-                   entry.state == State::kLane
-                       ? "another snapshot of the volume was being taken all the time"
-                       : "the driver's limit of snapshots being taken was reached all the time")
-             : entry.last_error);
+  Failed(entry, entry.last_error.ok() ? WaitsFor(entry) : entry.last_error);
+}
+
+absl::Status Dispatcher::WaitsFor(const Entry& entry) const {
+  if (pool_.connected() == 0)
+    return WithReason(absl::UnavailableError("no executor is connected"), Reason::kNoExecutor);
+  switch (entry.state) {
+    case State::kLane:
+      return absl::UnavailableError("another snapshot of the volume was being taken all the time");
+    case State::kCap:
+      return absl::UnavailableError(
+          "the driver's limit of snapshots being taken was reached all the time");
+    default:
+      return WithReason(absl::UnavailableError("no executor has a free slot"), Reason::kNoExecutor);
+  }
 }
 
 void Dispatcher::Withdraw(const std::string& job_id) {

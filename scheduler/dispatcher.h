@@ -91,7 +91,7 @@ class Dispatcher {
     absl::Time created_time;
     absl::Status last_error;
     QueueKey key;
-    Timer timer;     // backoff
+    Timer timer;     // backoff; while it is sent, the wait for an answer
     Timer deadline;  // start deadline, then ready deadline
   };
 
@@ -108,6 +108,8 @@ class Dispatcher {
   void Failed(Entry& entry, const absl::Status& status);
   void ArmDeadline(Entry& entry);
   void OnDeadline(const std::string& id);
+  // What holds up one that has not been sent.
+  absl::Status WaitsFor(const Entry& entry) const;
   // Takes it out of whatever it waits in; an attempt under way is called off.
   void Unlink(Entry& entry);
   void Finish(Entry& entry, absl::Status status);

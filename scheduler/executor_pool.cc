@@ -12,6 +12,7 @@ namespace {
 
 // Then an executor that failed is tried again.
 constexpr absl::Duration kDistrust = absl::Seconds(30);
+constexpr absl::Duration kRecheckTwin = absl::Minutes(1);
 
 }  // namespace
 
@@ -29,8 +30,26 @@ void ExecutorPool::Start(SchedulerHello hello, Handlers handlers) {
   for (size_t i = 0; i < connections_.size(); ++i) Open(i);
 }
 
+bool ExecutorPool::HasTwin(size_t index) const {
+  const Connection& c = connections_[index];
+  return std::any_of(connections_.begin(), connections_.end(), [&c](const Connection& other) {
+    return &other != &c && other.ready && other.hello.instance == c.hello.instance;
+  });
+}
+
 void ExecutorPool::Open(size_t index) {
   Connection& c = connections_[index];
+  if (HasTwin(index)) {
+    // It serves the newest stream of a scheduler only: a second one would take over the first, and
+    // so on for ever.
+    if (!std::exchange(c.has_twin, true)) {
+      log_.Warning("executor is connected under another address too",
+                   {{"executor", c.client->address()}, {"instance", c.hello.instance}});
+    }
+    c.reconnect = loop_.After(kRecheckTwin, [this, index] { Open(index); });
+    return;
+  }
+  c.has_twin = false;
   c.draining = false;
   c.last_heard = loop_.Elapsed();
   c.stream =
@@ -169,6 +188,12 @@ bool ExecutorPool::Cancel(const std::string& job_id) {
   connections_[it->second.connection].stream->Send(
       CancelJob{.job_id = job_id, .attempt = it->second.attempt});
   return true;
+}
+
+void ExecutorPool::Abandon(const std::string& job_id) {
+  if (!Cancel(job_id)) return;
+  connections_[where_.at(job_id).connection].failed_at = loop_.Elapsed();
+  Leave(job_id);
 }
 
 int ExecutorPool::connected() const {

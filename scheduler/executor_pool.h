@@ -18,7 +18,8 @@
 namespace snapkeeper {
 
 // The streams to all executors: hello, heartbeats, reconnecting after 100 ms to 1 s, and which job
-// is where. It neither queues nor retries: what is lost is told. Loop thread only.
+// is where. An executor that two addresses lead to has one stream. It neither queues nor retries:
+// what is lost is told. Loop thread only.
 class ExecutorPool {
  public:
   struct Handlers {
@@ -44,6 +45,8 @@ class ExecutorPool {
   // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event.
   // False: the job is nowhere.
   bool Cancel(const std::string& job_id);
+  // Cancels it, and hears nothing of it any more: its executor has not answered for too long.
+  void Abandon(const std::string& job_id);
 
   int connected() const;
   int outstanding() const { return static_cast<int>(where_.size()); }
@@ -58,6 +61,7 @@ class ExecutorPool {
     int in_slots = 0, parked = 0;
     absl::Duration last_heard;
     int failures = 0;
+    bool has_twin = false;  // told
     // When its last attempt failed; in the past once one went well.
     absl::Duration failed_at = -absl::InfiniteDuration();
     Timer heartbeat, reconnect;
@@ -70,6 +74,8 @@ class ExecutorPool {
   };
 
   void Open(size_t index);
+  // The same process is connected under another address.
+  bool HasTwin(size_t index) const;
   void OnMessage(size_t index, ToScheduler message);
   void OnClosed(size_t index, const absl::Status& status);
   void Beat(size_t index);

@@ -1,9 +1,8 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 
+#include "common/base/file.h"
 #include "common/grpc/daemon.h"
 #include "scheduler/grpc/grpc_executor_client.h"
 #include "scheduler/scheduler.h"
@@ -44,12 +43,12 @@ absl::Status Validate(const SchedulerOptions& options) {
 
 absl::StatusOr<DriverProfiles> ReadProfiles(const std::string& path) {
   if (path.empty()) return DriverProfiles();
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  if (!file)
-    return absl::InvalidArgumentError(fmt::format("--driver-profiles {}: cannot be read", path));
-  return DriverProfiles::Parse(text.str());
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  absl::StatusOr<DriverProfiles> profiles =
+      text.ok() ? DriverProfiles::Parse(*text) : text.status();
+  if (profiles.ok()) return profiles;
+  return absl::InvalidArgumentError(
+      fmt::format("--driver-profiles {}: {}", path, std::string(profiles.status().message())));
 }
 
 int Main(int argc, char** argv) {

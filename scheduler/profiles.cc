@@ -12,7 +12,7 @@ namespace snapkeeper {
 namespace {
 
 absl::Status Refuse(std::string_view driver, std::string_view what) {
-  return absl::InvalidArgumentError(fmt::format("driver profiles: {}: {}", driver, what));
+  return absl::InvalidArgumentError(fmt::format("{}: {}", driver, what));
 }
 
 absl::StatusOr<DriverProfile> ParseProfile(const std::string& driver, const YAML::Node& node,
@@ -58,7 +58,7 @@ absl::StatusOr<DriverProfiles> DriverProfiles::Parse(std::string_view yaml) {
   try {
     const YAML::Node root = YAML::Load(std::string(yaml));
     if (!root.IsMap() || root.size() != 1 || !root["drivers"] || !root["drivers"].IsMap()) {
-      return absl::InvalidArgumentError("driver profiles: the file must hold one map 'drivers'");
+      return absl::InvalidArgumentError("the file must hold one map 'drivers'");
     }
     const YAML::Node drivers = root["drivers"];
     std::set<std::string> seen;
@@ -71,7 +71,7 @@ absl::StatusOr<DriverProfiles> DriverProfiles::Parse(std::string_view yaml) {
       slot = *profile;
     }
   } catch (const YAML::Exception& e) {
-    return absl::InvalidArgumentError(fmt::format("driver profiles: {}", e.what()));
+    return absl::InvalidArgumentError(e.what());
   }
   return profiles;
 }

@@ -35,9 +35,11 @@ void FitOneJob(std::vector<PruneSnapshots::Series>& series, size_t max_members) 
   candidates.erase(candidates.begin(), candidates.begin() + excess);
 }
 
-Pruner::Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs,
-               Dispatcher& dispatcher, SchedulerMetrics& metrics, absl::Duration quarantine)
+Pruner::Pruner(EventLoop& loop, const KubeApi& api, Rng& rng, Log& log, const Caches& caches,
+               const Runs& runs, Dispatcher& dispatcher, SchedulerMetrics& metrics,
+               absl::Duration quarantine)
     : loop_(loop),
+      api_(api),
       rng_(rng),
       log_(log),
       caches_(caches),
@@ -48,7 +50,7 @@ Pruner::Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const 
 
 void Pruner::Start() {
   started_ = true;
-  leader_since_ = loop_.Now();
+  leader_since_ = loop_.Elapsed();
   for (const std::string& uid : caches_.PolicyUidsOfSnapshots()) Changed(uid);
 }
 
@@ -91,9 +93,9 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
   PruneSnapshots job{.ns = ns,
                      .policy_uid = policy_uid,
                      .policy_gone = state == nullptr,
-                     .planned_at = now,
+                     .planned_at = now - api_.ClockOffset().value_or(absl::ZeroDuration()),
                      .quarantine = quarantine_,
-                     .leader_since = leader_since_};
+                     .leader_since = now - (loop_.Elapsed() - leader_since_)};
   std::optional<RetentionRule> rule;
   if (state) {
     job.policy_name = state->policy->meta.name;
@@ -105,14 +107,19 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
         job.second_newest_due = state->schedule->cron.Prev(*newest, state->schedule->zone);
       }
     }
-  } else if (!snapshots.empty()) {
-    const std::string& owner = snapshots.front()->policy;  // "namespace/name"
-    job.policy_name = owner.substr(owner.find('/') + 1);
+  } else {
+    // Only the annotation, "namespace/name", tells which namespace was its scope.
+    const auto own = std::find_if(snapshots.begin(), snapshots.end(), [&ns](const auto& snapshot) {
+      return snapshot->meta.ns == ns && snapshot->policy.starts_with(ns + "/");
+    });
+    if (own == snapshots.end()) return std::nullopt;
+    job.policy_name = (*own)->policy.substr(ns.size() + 1);
   }
 
   std::map<std::string, std::vector<Caches::SnapshotPtr>> series;  // by claim UID
   for (const auto& snapshot : snapshots) {
-    if (snapshot->meta.ns == ns && !caches_.IsMisbound(*snapshot))
+    if (snapshot->meta.ns == ns && !caches_.IsMisbound(*snapshot) &&
+        (state || snapshot->policy == ns + "/" + job.policy_name))
       series[snapshot->claim_uid].push_back(snapshot);
   }
   for (const auto& [claim_uid, own] : series) {
@@ -143,7 +150,7 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
     const RetentionPlan plan = PlanRetention(members, rule,
                                              {.now = now,
                                               .quarantine = quarantine_,
-                                              .leader_since = leader_since_,
+                                              .leader_since = job.leader_since,
                                               .claim_exists = entry.claim_exists,
                                               .second_newest_due = job.second_newest_due});
     next_change = std::min(next_change, plan.next_change);

@@ -38,8 +38,10 @@ void FitOneJob(std::vector<PruneSnapshots::Series>& series, size_t max_members =
 // looks after managed snapshots of policies that are gone. Loop thread only.
 class Pruner {
  public:
-  Pruner(EventLoop& loop, Rng& rng, Log& log, const Caches& caches, const Runs& runs,
-         Dispatcher& dispatcher, SchedulerMetrics& metrics, absl::Duration quarantine);
+  // `api` tells the server's time alone.
+  Pruner(EventLoop& loop, const KubeApi& api, Rng& rng, Log& log, const Caches& caches,
+         const Runs& runs, Dispatcher& dispatcher, SchedulerMetrics& metrics,
+         absl::Duration quarantine);
 
   // Nothing is pruned before; the leader's time begins now. Needs all caches.
   void Start();
@@ -66,6 +68,7 @@ class Pruner {
   PruneMember KnownOf(const Snapshot& snapshot) const;
 
   EventLoop& loop_;
+  const KubeApi& api_;
   Rng& rng_;
   Log& log_;
   const Caches& caches_;
@@ -74,7 +77,7 @@ class Pruner {
   SchedulerMetrics& metrics_;
   const absl::Duration quarantine_;
   bool started_ = false, paused_ = false;
-  absl::Time leader_since_;
+  absl::Duration leader_since_;                                       // on the Elapsed() clock
   absl::flat_hash_map<std::string, std::unique_ptr<Entry>> entries_;  // by policy UID
 };
 

@@ -12,6 +12,21 @@ namespace {
 // status, with four conditions.
 constexpr size_t kRecordBytes = 480, kFailureBytes = 160, kOtherBytes = 6 << 10;
 
+RunState StateOf(const Run& run, const RunCounts& counts) {
+  if (!run.completion_time) return run.posted_time ? RunState::kSettling : RunState::kPosting;
+  const int good = counts.succeeded + counts.succeeded_late;
+  if (good == counts.selected) return good > 0 ? RunState::kSucceeded : RunState::kSkipped;
+  if (good > 0) return RunState::kPartiallySucceeded;
+  return counts.failed > 0 ? RunState::kFailed : RunState::kSkipped;
+}
+
+bool IsBad(Outcome outcome) {
+  return outcome == Outcome::kFailed || outcome == Outcome::kSkipped ||
+         outcome == Outcome::kCancelled;
+}
+
+}  // namespace
+
 int& CountOf(RunCounts& counts, Outcome outcome) {
   switch (outcome) {
     case Outcome::kPending:
@@ -29,21 +44,6 @@ int& CountOf(RunCounts& counts, Outcome outcome) {
   }
   return counts.pending;
 }
-
-RunState StateOf(const Run& run, const RunCounts& counts) {
-  if (!run.completion_time) return run.posted_time ? RunState::kSettling : RunState::kPosting;
-  const int good = counts.succeeded + counts.succeeded_late;
-  if (good == counts.selected) return good > 0 ? RunState::kSucceeded : RunState::kSkipped;
-  if (good > 0) return RunState::kPartiallySucceeded;
-  return counts.failed > 0 ? RunState::kFailed : RunState::kSkipped;
-}
-
-bool IsBad(Outcome outcome) {
-  return outcome == Outcome::kFailed || outcome == Outcome::kSkipped ||
-         outcome == Outcome::kCancelled;
-}
-
-}  // namespace
 
 bool Run::AllPosted() const {
   return std::all_of(volumes.begin(), volumes.end(),

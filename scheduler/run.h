@@ -53,6 +53,8 @@ struct Run {
   bool AllFinal() const;
 };
 
+int& CountOf(RunCounts& counts, Outcome outcome);
+
 inline constexpr size_t kMaxFailures = 10;
 inline constexpr size_t kMaxMessage = 256;
 inline constexpr size_t kMaxOpenRuns = 10;

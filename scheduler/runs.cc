@@ -20,8 +20,16 @@ constexpr absl::Duration kBeforePosts = -absl::InfiniteDuration();
 // Claims and snapshots that come and go without a run are in the status this much later.
 constexpr absl::Duration kLookAfter = absl::Seconds(10);
 
-// An earlier run of the policy has not concluded this volume.
-bool HasEarlier(const PolicyState& state, absl::Time instant, const std::string& claim_uid) {
+// An earlier run of the policy has not concluded this volume, or may not have: which volumes the
+// open runs of an earlier leader have is known with the snapshots.
+bool Overlaps(const PolicyState& state, absl::Time instant, const std::string& claim_uid) {
+  const std::vector<RunRecord>& records = state.policy->status.recent_runs;
+  if (!state.recovered &&
+      std::any_of(records.begin(), records.end(), [instant](const RunRecord& r) {
+        return !r.completion_time && r.instant < instant;
+      })) {
+    return true;
+  }
   return std::any_of(state.open.begin(), state.open.lower_bound(instant),
                      [&claim_uid](const auto& earlier) {
                        auto it = earlier.second.volumes.find(claim_uid);
@@ -65,13 +73,23 @@ void Runs::OnSynced() {
   }
   if (started_ && !recovered_ && caches_.synced()) {
     recovered_ = true;
-    for (auto& [uid, state] : states_) Recover(state);
+    std::map<std::string, std::map<absl::Time, bool>> taken_up;
+    for (auto& [uid, state] : states_) taken_up[uid] = TakeUpOpen(state);
+    for (const auto& [uid, runs] : taken_up) {
+      if (auto it = states_.find(uid); it != states_.end()) GoOn(it->second, runs);
+    }
   }
 }
 
 void Runs::SetPaused(bool paused) {
   if (!std::exchange(paused_, paused) || paused) return;
-  for (auto& [uid, state] : states_) Fire(state);
+  for (auto& [uid, state] : states_) {
+    if (!state.gone && ScheduleHash(state.policy->spec) != state.schedule_hash) {
+      Compile(state);
+      handlers_.dirty(uid, kBeforePosts);
+    }
+    Fire(state);
+  }
 }
 
 // ---- policies
@@ -120,8 +138,12 @@ void Runs::Compile(PolicyState& state) {
     Warn(state, "InvalidSchedule", state.schedule_error);
   }
   const std::string hash = ScheduleHash(spec);
+  const bool clock_ok = handlers_.clock_ok();
   if (hash == state.schedule_hash) return;
   if (!state.schedule_hash.empty()) {
+    // Since when it is so can be said once the clock is right (SetPaused); until then the record
+    // shows the old hash.
+    if (!clock_ok) return;
     state.schedule_since = loop_.Now();
     state.fired_up_to = std::max(state.fired_up_to, loop_.Now());
     state.unjudged.clear();
@@ -139,8 +161,13 @@ void Runs::TrimHistory(PolicyState& state) {
   // relies on it. But where no status is taken for long, the oldest outcomes stay in log and events
   // only.
   ptrdiff_t over = std::ssize(state.history) - state.policy->spec.run_history_limit;
-  for (auto it = state.history.begin(); over > 0; --over)
-    it = it->second.written || over > kMaxUnwritten ? state.history.erase(it) : std::next(it);
+  for (auto it = state.history.begin(); it != state.history.end(); --over) {
+    // One that settled after newer ones had gone goes too: the record has no holes.
+    const bool too_many = over > 0 && (it->second.written || over > kMaxUnwritten);
+    const bool before_hole = it->second.written && it->first < state.trimmed_up_to;
+    if (too_many) state.trimmed_up_to = std::max(state.trimmed_up_to, it->first);
+    it = too_many || before_hole ? state.history.erase(it) : std::next(it);
+  }
 }
 
 void Runs::Written(const std::string& policy_uid, const PolicyStatus& status) {
@@ -214,8 +241,8 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
   run.start_deadline = StartDeadline(state, instant);
   run.timer = loop_.After(
       kPostingSoon, [this, uid = state.policy->meta.uid] { handlers_.dirty(uid, kBeforePosts); });
-  SelectInto(state, run);
   TakeUpSnapshots(state, run);
+  SelectInto(state, run);
   log_.Info("run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
                     {"instant", FormatInstant(instant)},
                     {"volumes", run.volumes.size()}});
@@ -238,10 +265,6 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
     volume.claim = claim->meta.name;
     volume.claim_uid = claim->meta.uid;
     volume.snapshot = SnapshotName(identity, claim->meta.name);
-    if (const auto existing = caches_.snapshots().Find(policy.meta.ns, volume.snapshot);
-        existing && ProvenIdentity(*existing) == identity) {
-      continue;  // TakeUpSnapshots does it
-    }
     const auto pv = caches_.volumes().Find("", claim->volume_name);
     absl::StatusOr<Target> target = Preflight(policy, *claim, pv.get(), ns.get(), classes);
     if (target.ok()) {
@@ -259,6 +282,10 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     if (instant != run.instant) continue;
     RunVolume& volume = run.volumes[snapshot->claim_uid];
     if (!volume.job_id.empty() || volume.final()) continue;
+    std::erase_if(blocked_, [&](const auto& blocked) {
+      return blocked->policy_uid == state.policy->meta.uid && blocked->instant == run.instant &&
+             blocked->claim_uid == snapshot->claim_uid;
+    });
     volume.claim = snapshot->source_claim;
     volume.claim_uid = snapshot->claim_uid;
     volume.snapshot = snapshot->meta.name;
@@ -285,8 +312,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
 
 void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
   volume.driver = target.driver;
-  const bool overlaps = HasEarlier(state, run.instant, volume.claim_uid);
-  if (!overlaps) return Ask(state, run, volume, target, "");
+  if (!Overlaps(state, run.instant, volume.claim_uid)) return Ask(state, run, volume, target, "");
   auto blocked = std::make_unique<Blocked>(Blocked{.policy_uid = state.policy->meta.uid,
                                                    .claim_uid = volume.claim_uid,
                                                    .instant = run.instant,
@@ -300,7 +326,7 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
     const auto [found, late] = FindOpen(owned->policy_uid, owned->instant);
     if (!late || late->volumes.at(owned->claim_uid).final()) return;
     Conclude(*found, *late, late->volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
-             "an earlier snapshot of the volume was not ready before the starting deadline");
+             "an earlier run of the volume had not ended before the starting deadline");
     CheckRun(*found, owned->instant);
   });
   blocked_.push_back(std::move(blocked));
@@ -315,13 +341,12 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
       best = it;
     }
   }
-  if (best == blocked_.end()) return;
-  const bool overlaps = HasEarlier(state, (*best)->instant, claim_uid);
-  if (overlaps) return;
+  if (best == blocked_.end() || Overlaps(state, (*best)->instant, claim_uid)) return;
   const std::unique_ptr<Blocked> owned = std::move(*best);
   blocked_.erase(best);
   const auto run = state.open.find(owned->instant);
-  if (run == state.open.end() || run->second.volumes.at(claim_uid).final()) return;
+  if (run == state.open.end() || run->second.volumes.at(claim_uid).final())
+    return Unblock(state, claim_uid);
   Ask(state, run->second, run->second.volumes.at(claim_uid), owned->target, "");
 }
 
@@ -360,7 +385,9 @@ void Runs::OnProgress(const std::string& policy_uid, absl::Time instant,
                       const std::string& claim_uid, const JobEvent& event) {
   const auto [state, run] = FindOpen(policy_uid, instant);
   if (!run) return;  // another leader has settled it
-  RunVolume& volume = run->volumes.at(claim_uid);
+  const auto found = run->volumes.find(claim_uid);
+  if (found == run->volumes.end()) return;
+  RunVolume& volume = found->second;
   volume.snapshot_uid = event.snapshot_uid;
   volume.posted = true;
   CheckRun(*state, instant);
@@ -370,7 +397,9 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
                   const absl::Status& status) {
   const auto [state, run] = FindOpen(policy_uid, instant);
   if (!run) return;  // another leader has settled it
-  RunVolume& volume = run->volumes.at(claim_uid);
+  const auto found = run->volumes.find(claim_uid);
+  if (found == run->volumes.end()) return;
+  RunVolume& volume = found->second;
   volume.job_id.clear();
   if (status.ok()) {
     Conclude(*state, *run, volume, Outcome::kSucceeded, Reason::kNone, "");
@@ -378,6 +407,11 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
     Conclude(*state, *run, volume, Outcome::kCancelled, Reason::kNone, MessageOf(status));
   } else {
     Conclude(*state, *run, volume, Outcome::kFailed, ReasonOf(status), MessageOf(status));
+    // What became ready while the verdict was on its way changes no more.
+    if (const auto known = caches_.snapshots().Find(state->policy->meta.ns, volume.snapshot);
+        known && ProvenIdentity(*known)) {
+      AmendLate(*state, *known);
+    }
   }
   CheckRun(*state, instant);
 }
@@ -388,23 +422,30 @@ void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome out
   volume.outcome = outcome;
   volume.reason = reason;
   volume.message = Truncate(message, kMaxMessage);
-  metrics_.CountOutcome(volume.driver, outcome, reason);
-  const std::string policy = state.policy->meta.ns + "/" + state.policy->meta.name;
-  const auto fields = {
-      LogField{"policy", policy},           LogField{"instant", FormatInstant(run.instant)},
-      LogField{"claim", volume.claim},      LogField{"snapshot", volume.snapshot},
-      LogField{"uid", volume.snapshot_uid}, LogField{"outcome", ToString(outcome)},
-      LogField{"reason", ToString(reason)}, LogField{"message", volume.message}};
-  if (outcome == Outcome::kFailed) {
-    log_.Warning("outcome", fields);
-  } else {
-    log_.Info("outcome", fields);
-  }
+  TellOutcome(state, run, volume);
   if ((outcome == Outcome::kFailed || outcome == Outcome::kSkipped) && !state.gone) {
     // Without the instant: what fails the same way again is told once (EventRecorder).
     Warn(state, ToString(reason), fmt::format("{}: {}", volume.claim, volume.message));
   }
   Unblock(state, volume.claim_uid);
+}
+
+void Runs::TellOutcome(const PolicyState& state, const Run& run, const RunVolume& volume) {
+  metrics_.CountOutcome(volume.driver, volume.outcome, volume.reason);
+  const std::string policy = state.policy->meta.ns + "/" + state.policy->meta.name;
+  const auto fields = {LogField{"policy", policy},
+                       LogField{"instant", FormatInstant(run.instant)},
+                       LogField{"claim", volume.claim},
+                       LogField{"snapshot", volume.snapshot},
+                       LogField{"uid", volume.snapshot_uid},
+                       LogField{"outcome", ToString(volume.outcome)},
+                       LogField{"reason", ToString(volume.reason)},
+                       LogField{"message", volume.message}};
+  if (volume.outcome == Outcome::kFailed) {
+    log_.Warning("outcome", fields);
+  } else {
+    log_.Info("outcome", fields);
+  }
 }
 
 void Runs::CheckRun(PolicyState& state, absl::Time instant) {
@@ -423,7 +464,16 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
     if (!run.AllFinal()) handlers_.dirty(uid, kSettleSoon);
     if (state.recovered) JudgeMissed(state);
   }
-  if (!run.posted_time || !run.AllFinal() || loop_.Now() < run.open_until) return;
+  if (!run.posted_time || !run.AllFinal()) return;
+  if (loop_.Now() < run.open_until) {
+    if (!run.timer.active()) {
+      run.timer =
+          loop_.After(std::min(run.open_until - loop_.Now(), kSettleSoon), [this, uid, instant] {
+            if (const auto [found, open] = FindOpen(uid, instant); open) CheckRun(*found, instant);
+          });
+    }
+    return;
+  }
   run.completion_time = loop_.Now();
   const RunRecord record = ToRecord(run);
   if (record.state == RunState::kSucceeded) state.last_successful = run.completion_time;
@@ -467,6 +517,7 @@ void Runs::ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Out
   }
   for (const auto& blocked : dropped) {
     auto run = state.open.find(blocked->instant);
+    if (run == state.open.end()) continue;
     Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), outcome, reason,
              message);
     CheckRun(state, blocked->instant);
@@ -528,7 +579,7 @@ void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
     volume.outcome = Outcome::kSkipped;
     volume.reason = reason;
     volume.message = message;
-    metrics_.CountOutcome("", Outcome::kSkipped, reason);
+    TellOutcome(state, run, volume);
   }
   Warn(state, ToString(reason), message);
   state.history[instant] = std::move(run);
@@ -552,7 +603,7 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
                       .epoch = epoch_,
                       .last_successful_time = state.last_successful,
                       .selected_volumes = facts.selected,
-                      .missed_runs = state.missed_runs,
+                      .missed_runs = std::max<int64_t>(0, state.missed_runs),
                       .conditions = state.conditions};
   if (state.next != absl::InfiniteFuture()) status.next_schedule_time = state.next;
   for (const auto& [instant, snapshot] : Taken(state))

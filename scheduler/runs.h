@@ -50,7 +50,8 @@ struct PolicyState {
   std::vector<absl::Time> unjudged;  // due while we were away; judged when the snapshots are known
   bool unjudged_too_many = false;
   std::map<absl::Time, Run> open;
-  std::map<absl::Time, Run> history;  // settled
+  std::map<absl::Time, Run> history;                // settled
+  absl::Time trimmed_up_to = absl::InfinitePast();  // the newest one that went from it
   std::vector<Condition> conditions;  // as last computed: they know their transition times
   int selected_volumes = 0;           // as last computed
   Timer look;                         // at the two again
@@ -126,7 +127,15 @@ class Runs {
   void Fire(PolicyState& state);
   void StartRun(PolicyState& state, absl::Time instant);
   void Recover(PolicyState& state);
+  // Recover in two steps: what exists of all policies counts against the limits before anything new
+  // is asked for. The instants of the runs that were taken up, and whether more of them may be
+  // asked for.
+  std::map<absl::Time, bool> TakeUpOpen(PolicyState& state);
+  void GoOn(PolicyState& state, const std::map<absl::Time, bool>& taken_up);
   void RecoverRun(PolicyState& state, Run run, bool complete);
+  void TakeUpRun(PolicyState& state, Run run);
+  void CompleteRun(PolicyState& state, absl::Time instant, bool complete);
+  void CountRest(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count);
   void JudgeMissed(PolicyState& state);
   void CountMissed(PolicyState& state, absl::Time instant);
   void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
@@ -151,12 +160,15 @@ class Runs {
               const absl::Status& status);
   void Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
                 const std::string& message);
+  void TellOutcome(const PolicyState& state, const Run& run, const RunVolume& volume);
   void CheckRun(PolicyState& state, absl::Time instant);
   void WithdrawAll(PolicyState& state);
   void ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
                        Reason reason, const std::string& message);
   void AmendLate(PolicyState& state);
   void AmendLate(PolicyState& state, const Snapshot& snapshot);
+  // Volumes of a run that only its counts know: as many are late as there are more ready ones.
+  void AmendUnnamed(PolicyState& state, Run& run);
   void TrimHistory(PolicyState& state);
   void Forget(const std::string& policy_uid);
   ConditionFacts FactsOf(const PolicyState& state) const;

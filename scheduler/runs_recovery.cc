@@ -48,13 +48,14 @@ absl::Time ForgottenUpTo(const PolicyStatus& status, const PolicySpec& spec) {
 absl::Time ForgottenUpTo(const PolicyState& state) {
   std::vector<absl::Time> settled;
   for (const auto& [instant, run] : state.history) settled.push_back(instant);
-  return ForgottenUpTo(std::move(settled), state.policy->spec);
+  return std::max(state.trimmed_up_to, ForgottenUpTo(std::move(settled), state.policy->spec));
 }
 
 }  // namespace
 
 void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   if (EpochOf(policy->status) > epoch_) return Absorb(*policy);
+  if (policy->meta.deleting) return;
   PolicyState& state = states_[policy->meta.uid];
   state.policy = policy;
   const PolicyStatus& status = policy->status;
@@ -83,14 +84,15 @@ std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const
   return instants;
 }
 
-void Runs::Recover(PolicyState& state) {
-  if (state.recovered || state.gone) return;
-  state.recovered = true;
-  const std::string uid = state.policy->meta.uid;
+void Runs::Recover(PolicyState& state) { GoOn(state, TakeUpOpen(state)); }
+
+std::map<absl::Time, bool> Runs::TakeUpOpen(PolicyState& state) {
+  std::map<absl::Time, bool> taken_up;
+  if (state.recovered || state.gone) return taken_up;
   for (const RunRecord& record : state.policy->status.recent_runs) {
     if (record.completion_time || state.open.contains(record.instant)) continue;
-    Run run = FromRecord(record);
-    RecoverRun(state, std::move(run), !record.posted_time);
+    TakeUpRun(state, FromRecord(record));
+    taken_up[record.instant] = !record.posted_time;
   }
   // Snapshots whose run was never written.
   for (const absl::Time instant : InstantsWithSnapshots(state)) {
@@ -98,8 +100,12 @@ void Runs::Recover(PolicyState& state) {
         instant <= ForgottenUpTo(state)) {
       continue;
     }
-    // It was counted as missed, and then an executor's request that was under way came through.
-    if (instant <= state.adopted_up_to) --state.missed_runs;
+    if (instant <= state.adopted_up_to) {
+      // It was counted as missed, and then an executor's request that was under way came through;
+      // or it was recorded once.
+      if (state.missed_runs == 0) continue;
+      --state.missed_runs;
+    }
     if (state.schedule && !state.policy->spec.suspend && instant > state.fired_up_to) {
       // The clock is off, and nothing fires; but this instant and those before it have been.
       const Due due = DueFires({.schedule = &state.schedule->cron,
@@ -110,12 +116,25 @@ void Runs::Recover(PolicyState& state) {
       state.fired_up_to = instant;
     }
     std::erase(state.unjudged, instant);
-    RecoverRun(state,
-               Run{.instant = instant,
-                   .generation = state.policy->meta.generation,
-                   .start_time = loop_.Now()},
-               true);
+    TakeUpRun(state, Run{.instant = instant,
+                         .generation = state.policy->meta.generation,
+                         .start_time = loop_.Now()});
+    taken_up[instant] = true;
   }
+  return taken_up;
+}
+
+void Runs::GoOn(PolicyState& state, const std::map<absl::Time, bool>& taken_up) {
+  if (state.recovered || state.gone) return;
+  state.recovered = true;
+  const std::string uid = state.policy->meta.uid;
+  // Oldest first: a later run waits for what an earlier one has not concluded.
+  for (const auto& [instant, complete] : taken_up) CompleteRun(state, instant, complete);
+  std::set<std::string> waiting;
+  for (const auto& blocked : blocked_) {
+    if (blocked->policy_uid == uid) waiting.insert(blocked->claim_uid);
+  }
+  for (const std::string& claim_uid : waiting) Unblock(state, claim_uid);
   JudgeMissed(state);
   AmendLate(state);
   handlers_.series_changed(uid);
@@ -133,39 +152,65 @@ void Runs::Recover(PolicyState& state) {
 
 void Runs::RecoverRun(PolicyState& state, Run run, bool complete) {
   const absl::Time instant = run.instant;
+  TakeUpRun(state, std::move(run));
+  CompleteRun(state, instant, complete);
+}
+
+void Runs::TakeUpRun(PolicyState& state, Run run) {
+  const absl::Time instant = run.instant;
+  run.start_deadline = state.schedule ? StartDeadline(state, instant) : instant;
+  Run& open = state.open[instant] = std::move(run);
+  TakeUpSnapshots(state, open);
+}
+
+void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
+  const auto it = state.open.find(instant);
+  if (it == state.open.end()) return;
+  Run& open = it->second;
   const int selected_before = [&] {
     for (const RunRecord& record : state.policy->status.recent_runs) {
       if (record.instant == instant) return record.counts.selected;
     }
     return 0;
   }();
-  run.start_deadline = state.schedule ? StartDeadline(state, instant) : instant;
-  Run& open = state.open[instant] = std::move(run);
   if (complete && open.generation == state.policy->meta.generation && state.schedule &&
       !state.policy->spec.suspend) {
     // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
     // until the starting deadline.
     SelectInto(state, open);
   }
-  TakeUpSnapshots(state, open);
-  const RunCounts named = ToRecord(open).counts;
+  RunCounts named = ToRecord(open).counts;
   if (const int rest = selected_before - named.selected; rest > 0) {
     // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
     // vanished since.
     if (open.generation != state.policy->meta.generation) {
-      open.carried.skipped += rest;
-      log_.Warning("rest of run skipped",
-                   {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
-                    {"instant", FormatInstant(instant)},
-                    {"volumes", rest},
-                    {"reason", ToString(Reason::kPolicyChanged)}});
+      CountRest(state, open, Outcome::kSkipped, Reason::kPolicyChanged, rest);
     } else if (complete) {
-      open.carried.cancelled += rest;
+      CountRest(state, open, Outcome::kCancelled, Reason::kNone, rest);
     } else {
-      open.carried.failed += rest;
+      CountRest(state, open, Outcome::kFailed, Reason::kDeleted, rest);
+    }
+  } else if (selected_before > 0) {
+    // Some were counted before without a name, and have been judged again.
+    for (int* count : {&open.carried.failed, &open.carried.skipped, &open.carried.cancelled}) {
+      const int again = std::min(*count, named.selected - selected_before);
+      *count -= again;
+      named.selected -= again;
     }
   }
   CheckRun(state, instant);
+}
+
+void Runs::CountRest(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
+  CountOf(run.carried, outcome) += count;
+  for (int i = 0; i < count; ++i) metrics_.CountOutcome("", outcome, reason);
+  log_.Warning("rest of run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                               {"instant", FormatInstant(run.instant)},
+                               {"volumes", count},
+                               {"outcome", ToString(outcome)},
+                               {"reason", ToString(reason)}});
+  if (reason != Reason::kNone)
+    Warn(state, ToString(reason), fmt::format("{} volumes of an unfinished run", count));
 }
 
 void Runs::JudgeMissed(PolicyState& state) {
@@ -227,14 +272,20 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
                            const std::shared_ptr<const Snapshot>& after) {
   if (recovered_) ProtectionChanged(before, after);
   const Snapshot& any = after ? *after : *before;
-  if (any.policy_uid.empty()) return;
   // What retention looks at; a snapshot on its way to readiness is none of it.
   const bool matters =
       !before || !after || before == after || before->ready_to_use != after->ready_to_use ||
       before->meta.deleting != after->meta.deleting || before->hold != after->hold ||
       before->hold_until != after->hold_until || before->group != after->group;
-  if (recovered_ && matters) handlers_.series_changed(any.policy_uid);
-  if (!after) return;
+  if (recovered_ && matters) {
+    if (!any.policy_uid.empty()) handlers_.series_changed(any.policy_uid);
+    // A ready one of any origin may make an orphan superfluous, which no run looks at.
+    for (const auto& other : caches_.OfClaim(any.meta.ns, any.source_claim)) {
+      if (!other->policy_uid.empty() && !states_.contains(other->policy_uid))
+        handlers_.series_changed(other->policy_uid);
+    }
+  }
+  if (!after || any.policy_uid.empty()) return;
   auto it = states_.find(any.policy_uid);
   if (it == states_.end() || !it->second.recovered || it->second.gone) return;
   PolicyState& state = it->second;
@@ -246,9 +297,12 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
   const bool judged =
       *instant <= state.fired_up_to &&
       std::find(state.unjudged.begin(), state.unjudged.end(), *instant) == state.unjudged.end();
-  if (counted || (!known && judged && *instant > ForgottenUpTo(state))) {
+  const bool adopted = *instant <= state.adopted_up_to;
+  const bool unrecorded =
+      !known && judged && *instant > ForgottenUpTo(state) && (!adopted || state.missed_runs > 0);
+  if (counted || unrecorded) {
     // An executor was still asking for it when the leader before us died.
-    if (counted || *instant <= state.adopted_up_to) --state.missed_runs;
+    if (counted || adopted) --state.missed_runs;
     RecoverRun(state,
                Run{.instant = *instant,
                    .generation = state.policy->meta.generation,
@@ -285,17 +339,39 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
     auto it = runs->find(*instant);
     if (it == runs->end()) continue;
     auto found = it->second.volumes.find(snapshot.claim_uid);
-    if (found == it->second.volumes.end()) return;
+    if (found == it->second.volumes.end()) return AmendUnnamed(state, it->second);
     RunVolume& volume = found->second;
-    if (volume.outcome != Outcome::kFailed || volume.reason != Reason::kNotReadyInTime ||
-        volume.snapshot != snapshot.meta.name || !caches_.IsReady(snapshot)) {
+    // DeadlineExceeded: its POST was carried out, and nobody could see it. The record names no
+    // snapshot then.
+    const bool late =
+        volume.reason == Reason::kNotReadyInTime || volume.reason == Reason::kDeadlineExceeded;
+    if (volume.outcome != Outcome::kFailed || !late ||
+        (!volume.snapshot.empty() && volume.snapshot != snapshot.meta.name) ||
+        !caches_.IsReady(snapshot)) {
       return;
     }
+    volume.posted = true;
+    volume.snapshot = snapshot.meta.name;
     volume.snapshot_uid = snapshot.meta.uid;
     Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");
     handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
     return;
   }
+}
+
+void Runs::AmendUnnamed(PolicyState& state, Run& run) {
+  if (run.carried.failed == 0) return;
+  int ready = 0;
+  for (const auto& [instant, snapshot] : Taken(state)) {
+    ready += instant == run.instant && !run.volumes.contains(snapshot->claim_uid) &&
+             caches_.IsReady(*snapshot);
+  }
+  const int late =
+      std::min(run.carried.failed, ready - run.carried.succeeded - run.carried.succeeded_late);
+  if (late <= 0) return;
+  run.carried.failed -= late;
+  CountRest(state, run, Outcome::kSucceededLate, Reason::kNone, late);
+  handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }
 
 void Runs::TakeOverSettled(PolicyState& state, const PolicyStatus& status) {

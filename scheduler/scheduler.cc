@@ -53,8 +53,9 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
                .written = [this](const std::string& uid,
                                  const PolicyStatus& status) { runs_.Written(uid, status); },
                .stale = [this](const Policy& policy) { runs_.Absorb(policy); },
-               .posting = [this] { return dispatcher_.posting() > 0; }}),
-      pruner_(loop, rng, log, caches_, runs_, dispatcher_, metrics_, config_.prune_quarantine) {}
+               .posting = [this] { return !stopping_ && dispatcher_.posting() > 0; }}),
+      pruner_(loop, api, rng, log, caches_, runs_, dispatcher_, metrics_,
+              config_.prune_quarantine) {}
 
 void Scheduler::Start(absl::AnyInvocable<void(std::string)> deposed) {
   deposed_ = std::move(deposed);

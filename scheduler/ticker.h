@@ -10,11 +10,13 @@
 #include <utility>
 
 #include "common/base/event_loop.h"
+#include "common/model/due.h"
 
 namespace snapkeeper {
 
 // Tells when each key's wall-clock time has come, with one timer for all. The clock is re-asked at
-// least every minute, so that a step of it is noticed. Loop thread only.
+// least every minute, so that a step of it is noticed; after one back by more than kMaxClockStep
+// every key is due. Loop thread only.
 class Ticker {
  public:
   // `due(key)` is called when its time has come; the key is forgotten before.
@@ -46,6 +48,15 @@ class Ticker {
   }
   void Fire() {
     const absl::Time now = loop_.Now();
+    const absl::Time started = now - loop_.Elapsed();
+    const bool set_back = started < started_ - kMaxClockStep;
+    started_ = started;
+    if (set_back) {
+      // Their times are of a future that may be years away.
+      const absl::flat_hash_map<std::string, absl::Time> all = std::exchange(when_, {});
+      queue_.clear();
+      for (const auto& [key, when] : all) due_(key);
+    }
     while (!queue_.empty() && queue_.begin()->first <= now) {
       const std::string key = queue_.begin()->second;
       queue_.erase(queue_.begin());
@@ -61,6 +72,7 @@ class Ticker {
   absl::flat_hash_map<std::string, absl::Time> when_;
   std::set<std::pair<absl::Time, std::string>> queue_;
   absl::Time armed_ = absl::InfiniteFuture();
+  absl::Time started_ = absl::InfinitePast();  // of the process, by the wall clock as it was
   Timer timer_;
 };
 

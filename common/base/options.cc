@@ -6,14 +6,14 @@
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
+#include <limits>
 #include <set>
 
 #include "common/base/address.h"
+#include "common/base/file.h"
 #include "common/model/duration.h"
 
 namespace snapkeeper {
@@ -29,6 +29,15 @@ std::string VariableName(std::string_view flag) {
 
 absl::Status Invalid(std::string_view text, std::string_view expected) {
   return absl::InvalidArgumentError(fmt::format("\"{}\" is not {}", text, expected));
+}
+
+// An unset variable is no value, and the same thing twice is a mistake.
+absl::Status CheckList(std::vector<std::string> texts) {
+  std::sort(texts.begin(), texts.end());
+  if (!texts.empty() && texts[0].empty()) return absl::InvalidArgumentError("a value is empty");
+  const auto twice = std::adjacent_find(texts.begin(), texts.end());
+  if (twice == texts.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("\"{}\" is given twice", *twice));
 }
 
 absl::Status CheckAddress(const std::string& text) { return ParseHostPort(text).status(); }
@@ -84,8 +93,10 @@ void OptionParser::Add(std::string_view flag, int* value, std::string_view help)
             int number;
             const auto [end, error] =
                 std::from_chars(text.data(), text.data() + text.size(), number);
-            if (error != std::errc() || end != text.data() + text.size())
-              return Invalid(text, "a whole number");
+            if (error != std::errc() || end != text.data() + text.size()) {
+              return Invalid(
+                  text, fmt::format("a whole number up to {}", std::numeric_limits<int>::max()));
+            }
             *value = number;
             return absl::OkStatus();
           });
@@ -162,11 +173,12 @@ absl::Status OptionParser::ReadFile(const std::string& path, Values& values) con
   const auto invalid = [&path](std::string_view what) {
     return absl::InvalidArgumentError(fmt::format("--config {}: {}", path, what));
   };
+  const absl::StatusOr<std::string> text = snapkeeper::ReadFile(path);
+  if (!text.ok())
+    return absl::InvalidArgumentError("--config: " + std::string(text.status().message()));
   std::vector<YAML::Node> documents;
   try {
-    std::ifstream file(path);
-    if (!file) return invalid(fmt::format("cannot be read: {}", std::strerror(errno)));
-    documents = YAML::LoadAll(file);
+    documents = YAML::LoadAll(*text);
   } catch (const YAML::Exception& e) {
     return invalid(fmt::format("line {}: {}", e.mark.line + 1, e.msg));
   }
@@ -248,7 +260,9 @@ std::optional<OptionParser::Stop> OptionParser::Parse(int argc, const char* cons
     if (!status.ok()) return refuse(std::string(status.message()));
   }
   for (const auto& [name, given] : values) {
-    const absl::Status status = flags_.at(name).set(given.texts);
+    Flag& flag = flags_.at(name);
+    absl::Status status = flag.kind == Kind::kList ? CheckList(given.texts) : absl::OkStatus();
+    if (status.ok()) status = flag.set(given.texts);
     if (!status.ok())
       return refuse(fmt::format("{}: {}", given.source, std::string(status.message())));
   }

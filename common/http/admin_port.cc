@@ -17,6 +17,11 @@ namespace {
 
 constexpr absl::Duration kLoopPatience = absl::Seconds(1);
 constexpr absl::Duration kHeartbeat = absl::Seconds(1);
+// Anyone in the cluster may reach it: it must not cost the daemon its memory or file descriptors.
+constexpr HttpServerLimits kLimits = {.request_time = absl::Seconds(10),
+                                      .connections = 64,
+                                      .header_bytes = 16 << 10,
+                                      .body_bytes = 4 << 10};
 constexpr std::string_view kText = "text/plain; charset=utf-8";
 
 class Port : public AdminPort {
@@ -28,9 +33,11 @@ class Port : public AdminPort {
 
   absl::Status Start(std::string_view address) {
     auto server = HttpServer::Listen(
-        address, [this](const ServedRequest& request, const std::shared_ptr<Responder>& reply) {
+        address,
+        [this](const ServedRequest& request, const std::shared_ptr<Responder>& reply) {
           Serve(request, *reply);
-        });
+        },
+        kLimits);
     if (!server.ok()) return server.status();
     server_ = *std::move(server);
     return absl::OkStatus();

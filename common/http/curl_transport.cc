@@ -151,6 +151,8 @@ CURLcode CurlTransport::Exchange::Configure() {
   set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(kConnectTimeout)));
   set(CURLOPT_SOCKOPTFUNCTION, &SetSocketOptions);
   set(CURLOPT_MAXAGE_CONN, kMaxIdleSeconds);
+  // libcurl's own 60 s would hold on to the address of a server that has moved.
+  set(CURLOPT_DNS_CACHE_TIMEOUT, 5L);
   if (stream) {
     set(CURLOPT_FRESH_CONNECT, 1L);
     set(CURLOPT_FORBID_REUSE, 1L);
@@ -237,7 +239,7 @@ absl::Status CurlTransport::Exchange::StatusOf(CURLcode result) const {
   }
   const char* cause = error[0] != '\0' ? error.data() : curl_easy_strerror(result);
   if (too_large) {
-    return absl::FailedPreconditionError(
+    return absl::DataLossError(
         fmt::format("{}: the answer is larger than {} MiB", origin, kMaxBody >> 20));
   }
   switch (result) {

@@ -29,7 +29,7 @@ namespace snapkeeper {
 //   the answer; this is left to GET and HEAD. Others end with Unavailable: the server may or may
 //   not have acted.
 // - Never follows redirects, uses a proxy of the environment, or asks for compression.
-// - A whole answer is at most 64 MiB: FailedPrecondition beyond. InvalidArgument for what is not an
+// - A whole answer is at most 64 MiB: DataLoss beyond. InvalidArgument for what is not an
 // http(s) URL.
 // - Ignores SIGPIPE for the whole process, once constructed.
 //

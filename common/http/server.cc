@@ -33,6 +33,8 @@ namespace http = boost::beast::http;
 using asio::ip::tcp;
 using beast::error_code;
 
+// Beast bounds neither a chunk's head nor the trailers: the buffer has to.
+constexpr size_t kReadSize = 16 << 10;
 constexpr auto kLingerTime = std::chrono::seconds(2);
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 
@@ -67,7 +69,8 @@ class Session : public std::enable_shared_from_this<Session> {
         gate_(std::move(gate)),
         limits_(limits),
         handler_(handler),
-        connections_(connections) {
+        connections_(connections),
+        buffer_(limits.header_bytes + kReadSize) {
     ++connections_;
   }
   ~Session() {
@@ -195,7 +198,7 @@ void Session::ReadNext() {
   if (buffer_.size() > 0) return ReadRequest();
   stream_.expires_after(
       absl::ToChronoNanoseconds(request_ == 0 ? limits_.request_time : limits_.idle_time));
-  stream_.async_read_some(buffer_.prepare(16 << 10),
+  stream_.async_read_some(buffer_.prepare(kReadSize),
                           [self = shared_from_this()](error_code error, size_t count) {
                             if (error) return;  // closed between requests
                             self->buffer_.commit(count);
@@ -365,7 +368,7 @@ void Session::Refuse(int code, std::string_view why) {
 // peer.
 void Session::Linger() {
   buffer_.clear();
-  stream_.async_read_some(buffer_.prepare(16 << 10),
+  stream_.async_read_some(buffer_.prepare(kReadSize),
                           [self = shared_from_this()](error_code error, size_t) {
                             if (!error) self->Linger();
                           });

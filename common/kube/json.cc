@@ -563,6 +563,30 @@ absl::Status StatusFromStatusObject(const json& object) {
                  Truncate(server.message, kMaxMessage), server.retry_after);
 }
 
+template <size_t kIndex = 0>
+Object EmptyObject(Kind kind) {
+  if constexpr (kIndex + 1 < std::variant_size_v<Object>) {
+    if (static_cast<size_t>(kind) != kIndex) return EmptyObject<kIndex + 1>(kind);
+  }
+  return Object(std::in_place_index<kIndex>);
+}
+
+// Which object it is, of one that cannot be read; nothing else of it.
+ObjectPtr Nameplate(Kind kind, const json& object) {
+  absl::Status ignored;
+  const Fields meta = Fields(object, ignored).Object("metadata");
+  auto plate = std::make_shared<Object>(EmptyObject(kind));
+  std::visit(
+      [&meta](auto& value) {
+        value.meta.ns = meta.String("namespace");
+        value.meta.name = meta.String("name");
+        value.meta.uid = meta.String("uid");
+        value.meta.resource_version = meta.String("resourceVersion");
+      },
+      *plate);
+  return plate;
+}
+
 Unreadable MakeUnreadable(const json& object, absl::Status status) {
   absl::Status ignored;
   const Fields meta = Fields(object, ignored).Object("metadata");
@@ -798,7 +822,9 @@ absl::StatusOr<WatchFrame> ParseFrame(Kind kind, std::string_view text) {
   if (value.ok()) {
     result.event.object = *std::move(value);
   } else {
-    result.event.type = WatchEvent::kBookmark;
+    // Out of the caches, as after a LIST: what they hold is not true any more.
+    result.event.type = WatchEvent::kDeleted;
+    result.event.object = Nameplate(kind, *object);
     result.unreadable = MakeUnreadable(*object, value.status());
   }
   return result;

@@ -131,6 +131,7 @@ struct KubeClient::Listing {
   Listed done;
   ListResult result;
   std::string next;  // the continue token of the next page
+  int page_size = 0;
   int tries = 0;
   Call call;
 
@@ -212,13 +213,14 @@ Call KubeClient::List(const ListQuery& query, Listed done) {
   }
   auto listing = std::make_shared<Listing>();
   listing->query = query;
+  listing->page_size = options_.page_size;
   listing->done = std::move(done);
   GetPage(listing);
   return Call([listing] { listing->call = Call(); });
 }
 
 void KubeClient::GetPage(const std::shared_ptr<Listing>& listing) {
-  std::string parameters = fmt::format("limit={}", options_.page_size);
+  std::string parameters = fmt::format("limit={}", listing->page_size);
   if (!listing->next.empty()) parameters += "&continue=" + PercentEncode(listing->next);
   listing->call =
       Send("GET", PathOf(listing->query, parameters), "", "",
@@ -235,6 +237,11 @@ void KubeClient::OnPageText(const std::shared_ptr<Listing>& listing,
     if (absl::IsOutOfRange(response.status()) && ++listing->tries < kMaxListTries) {
       listing->result = {};
       listing->next.clear();
+      return GetPage(listing);
+    }
+    // Smaller pages of objects that are as large as they may be.
+    if (absl::IsDataLoss(response.status()) && listing->page_size > 1) {
+      listing->page_size /= 2;
       return GetPage(listing);
     }
     return listing->Finish(response.status());

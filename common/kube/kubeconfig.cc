@@ -12,14 +12,12 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <utility>
 
+#include "common/base/file.h"
 #include "common/kube/text.h"
 
 namespace snapkeeper {
@@ -31,17 +29,6 @@ using Text = KubeConfig::Text;
 // A kubelet replaces tokens long before they expire, other issuers may not: recovery must follow
 // the file within 15 s.
 constexpr absl::Duration kReadEvery = absl::Seconds(10);
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  char chunk[4096];
-  while (file.read(chunk, sizeof(chunk)), file.gcount() > 0) text.append(chunk, file.gcount());
-  if (file.is_open() && !file.bad()) return text;
-  const std::string message = fmt::format("cannot read {}: {}", path, std::strerror(errno));
-  return errno == ENOENT ? absl::NotFoundError(message) : absl::InvalidArgumentError(message);
-}
 
 absl::Status Bad(const std::string& where, std::string_view what) {
   return absl::InvalidArgumentError(fmt::format("{}: {}", where, what));
@@ -124,11 +111,13 @@ absl::Status TakePair(const Text& cert_source, const Text& key_source, TlsSettin
 
 absl::Status TakeToken(const Text& source, std::string& token) {
   if (source.empty()) return absl::OkStatus();
-  const absl::StatusOr<std::string> text = ReadText(source);
+  absl::StatusOr<std::string> text = source.path.empty() ? source.inlined : ReadFile(source.path);
+  if (!text.ok() && token.empty() && !source.inlined.empty()) text = source.inlined;
   if (!text.ok()) return text.status();
   const absl::string_view trimmed = absl::StripAsciiWhitespace(*text);
   if (trimmed.empty() || !std::all_of(trimmed.begin(), trimmed.end(), absl::ascii_isgraph)) {
-    return Bad(Where(source, "token"), trimmed.empty() ? "the token is empty" : "not a token");
+    return Bad(source.path.empty() ? "token" : source.path,
+               trimmed.empty() ? "the token is empty" : "not a token");
   }
   token = std::string(trimmed);
   return absl::OkStatus();
@@ -159,8 +148,11 @@ absl::Status MergeList(const YAML::Node& root, const char* list, const char* wha
   for (const YAML::Node& item : root[list]) {
     const std::string name = String(item, "name");
     const YAML::Node node = item[what];
-    if (!node || !node.IsMap()) return Bad(file, fmt::format("{} \"{}\" is empty", what, name));
-    if (!entries.emplace(name, Entry{node, file}).second) {
+    if (node && !node.IsNull() && !node.IsMap()) {
+      return Bad(file, fmt::format("{} \"{}\" is not a map", what, name));
+    }
+    const YAML::Node map = node && node.IsMap() ? node : YAML::Node(YAML::NodeType::Map);
+    if (!entries.emplace(name, Entry{map, file}).second) {
       return Bad(file, fmt::format("{} \"{}\" is there twice", what, name));
     }
   }
@@ -227,6 +219,9 @@ absl::Status ReadCluster(const Section& cluster, Source& source) {
       !absl::StartsWith(source.proxy, "https://") && !absl::StartsWith(source.proxy, "socks5://")) {
     return cluster.Error("proxy-url must begin with http://, https:// or socks5://");
   }
+  // Go's net/http lets the proxy resolve the name with either; libcurl resolves it here with
+  // socks5.
+  if (absl::StartsWith(source.proxy, "socks5://")) source.proxy.insert(6, "h");
   source.server_name = cluster.Get("tls-server-name");
   source.insecure = cluster.Flag("insecure-skip-tls-verify");
   if (absl::Status status = cluster.GetText("certificate-authority", source.ca); !status.ok()) {
@@ -277,13 +272,14 @@ absl::Status ReadUser(const Section& user, Source& source) {
     return user.Error("client-certificate and client-key need each other");
   }
   source.token.path = user.Path("tokenFile");
-  if (source.token.path.empty()) source.token.inlined = user.Get("token");
-  if (user.Has("username")) {
+  source.token.inlined = user.Get("token");
+  const std::string username = user.Get("username");
+  if (!username.empty()) {
     if (!source.token.empty()) return user.Error("token and username exclude each other");
     source.headers.push_back("Authorization: Basic " +
-                             absl::Base64Escape(user.Get("username") + ":" + user.Get("password")));
+                             absl::Base64Escape(username + ":" + user.Get("password")));
   }
-  const bool secrets = !source.token.empty() || user.Has("username") || !source.client_cert.empty();
+  const bool secrets = !source.token.empty() || !username.empty() || !source.client_cert.empty();
   if (secrets && absl::StartsWith(source.server, "http://")) {
     return user.Error("its credentials would go over http:// in the clear; use an https:// server");
   }

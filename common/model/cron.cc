@@ -191,7 +191,7 @@ absl::StatusOr<CronSchedule> CronSchedule::Parse(std::string_view expression) {
   if (words.empty()) return absl::InvalidArgumentError("schedule: empty");
   if (words[0].starts_with("TZ=") || words[0].starts_with("CRON_TZ=")) {
     return absl::InvalidArgumentError(
-        fmt::format("schedule: {}: the zone belongs into timeZone", Quote(words[0])));
+        fmt::format("schedule: {}: the zone belongs into timeZone (--time-zone)", Quote(words[0])));
   }
   if (words[0] == "@every") {
     const auto every = ParseEvery(words.size() == 2 ? words[1] : Trim(expression).substr(6));

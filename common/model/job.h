@@ -56,7 +56,7 @@ struct PruneSnapshots {
   std::string ns, policy_name, policy_uid;
   bool policy_gone = false;  // orphans: the policy must still be gone (404 or another UID)
   int64_t policy_generation = 0;
-  absl::Time planned_at;  // void 30 s later
+  absl::Time planned_at;  // by the API server's clock; void 30 s later
   absl::Duration quarantine;
   absl::Time leader_since;
   std::optional<absl::Time> second_newest_due;

@@ -56,6 +56,8 @@ class Judgement {
 // What the decision on one member needs to know of the others.
 struct SeriesFacts {
   const SeriesMember* newest_ready = nullptr;  // of any origin
+  // The ready one of any origin that was created last.
+  const SeriesMember* last_made = nullptr;
   bool age_paused = false;
 };
 
@@ -78,6 +80,10 @@ SeriesFacts FactsOf(const Sorted& sorted, const RetentionContext& context) {
   });
   SeriesFacts facts;
   if (of_any_origin != sorted.end()) facts.newest_ready = *of_any_origin;
+  for (const SeriesMember* member : sorted) {
+    if (ready(member) && (!facts.last_made || member->created > facts.last_made->created))
+      facts.last_made = member;
+  }
   facts.age_paused = context.second_newest_due &&
                      (of_series == sorted.end() || (*of_series)->cut < *context.second_newest_due);
   return facts;
@@ -157,7 +163,8 @@ SeriesMember MakeMember(const Snapshot& snapshot, const PruneMember& known,
   member.quarantined = !known.posted_known;
   member.posted = known.posted;
   if (member.held) member.stale_at = HeldUntil(snapshot);
-  if (snapshot.cut_time > now) member.stale_at = std::min(member.stale_at, *snapshot.cut_time);
+  member.cut_ahead = snapshot.cut_time > now;
+  if (member.cut_ahead) member.stale_at = std::min(member.stale_at, *snapshot.cut_time);
   return member;
 }
 
@@ -198,7 +205,10 @@ RetentionPlan PlanRetention(const std::vector<SeriesMember>& members,
     } else if (!member->held) {
       JudgeCounted(*member, counted++, *rule, facts, context.now, judgement);
     }
-    if (context.claim_exists && member == facts.newest_ready) judgement.Keep("lastReady");
+    // Where a driver's clock is ahead, an older one's cut may have become plausible before its own.
+    const bool last_made = member == facts.last_made && member->cut_ahead;
+    if (context.claim_exists && (member == facts.newest_ready || last_made))
+      judgement.Keep("lastReady");
     JudgeProtected(*member, context, judgement);
     decision.verdict = judgement.verdict();
     decision.rule = judgement.rule();

@@ -23,7 +23,8 @@ struct SeriesMember {
   bool scheduled = false;  // proven ours (ProvenIdentity), of this series
   // ready_to_use, bound both ways to the content of the right volume, and not deleting.
   bool ready = false;
-  bool was_cut = false;  // status.creationTime is set
+  bool was_cut = false;    // status.creationTime is set
+  bool cut_ahead = false;  // and later than now: the driver's clock is ahead, or ours behind
   bool deleting = false;
   bool held = false;
   bool pinned = false;   // dataSource of a Pending PVC

@@ -173,6 +173,22 @@ TEST_F(WithoutAdmissionPolicyTest, TheSecondOfPostBeforeItselfIsInTime) {
   EXPECT_THAT(Done().status, IsOk());
 }
 
+TEST_F(WithoutAdmissionPolicyTest, WhatHasTakenItsPlaceMeanwhileIsNotDeleted) {
+  CreateSnapshot job = world.CreateJob();
+  job.post_before = world.Now() + 5 * kSecond;
+  world.faults.Next(kPost, {.request_delay = 10 * kSecond});
+  world.faults.Next(kDelete, {.request_delay = 10 * kSecond});
+  scheduler->SendJob("job", job);
+  world.Run(15 * kSecond);
+  world.Delete(job);
+  world.Run(kSecond);
+  const std::string uid = world.PostAsAnother(job);
+  world.Run(10 * kSecond);
+  ExpectDone(Code::kDeadlineExceeded, Reason::kDeadlineExceeded, "deleting it failed");
+  ASSERT_NE(world.Find(job), nullptr);
+  EXPECT_EQ(world.Find(job)->meta.uid, uid);
+}
+
 TEST_F(WithoutAdmissionPolicyTest, AFailureToDeleteItIsTold) {
   CreateSnapshot job = world.CreateJob();
   job.post_before = world.Now() + 5 * kSecond;
@@ -554,6 +570,40 @@ TEST_F(UnsyncedTest, OneThatWasSeenBeforeWaitsForTheListInsteadOfAsking) {
   EXPECT_THAT(Done().status, IsOk());
   world.Run(absl::Minutes(1));
   EXPECT_EQ(ReasonOf(Done("lost").status), Reason::kDeleted);
+}
+
+TEST_F(CreateRunnerTest, WhatABrokenWatchLastShowedIsNoProofOfReadiness) {
+  world.simulator.AddSnapshotClass("kept", kSimDriver, /*is_default=*/false, "Retain");
+  CreateSnapshot job = world.CreateJob();
+  job.target.snapshot_class = "kept";
+  job.known_uid = world.PostAsAnother(job);
+  world.Run(kSecond);
+  ASSERT_TRUE(world.Find(job)->ready_to_use);
+  for (int i = 0; i < 1000; ++i) {
+    world.faults.Next("watch VolumeSnapshot", Fault::Fail(absl::UnavailableError("down")));
+    world.faults.Next("list VolumeSnapshot", Fault::Fail(absl::UnavailableError("down")));
+  }
+  world.simulator.BreakWatches("", WatchBreak::kEnd);
+  world.Run(kSecond);
+  ASSERT_FALSE(world.reflector.health().ok());
+  world.Delete(job);
+  world.Run(kSecond);
+  ASSERT_FALSE(world.Find(job));
+  scheduler->SendJob("job", job);
+  world.Run(kSecond);
+  ExpectDone(Code::kNotFound, Reason::kDeleted, "is gone");
+}
+
+TEST_F(UnsyncedTest, OneThatWasSeenBeforeIsAnsweredAlthoughTheListNeverComes) {
+  CreateSnapshot job = world.CreateJob();
+  job.known_uid = world.PostAsAnother(job);
+  for (int i = 0; i < 100000; ++i)
+    world.faults.Next("list VolumeSnapshot", Fault::Fail(absl::PermissionDeniedError("no")));
+  world.Sync();
+  ASSERT_FALSE(world.reflector.synced());
+  scheduler->SendJob("job", job);
+  world.Run(2 * job.ready_timeout);
+  EXPECT_TRUE(scheduler->DoneOf("job").has_value()) << scheduler->PhasesOf("job");
 }
 
 }  // namespace

@@ -245,6 +245,24 @@ TEST_F(ExecutorTest, CancelDoesNotEndWhatIsPosted) {
   EXPECT_THAT(scheduler->DoneOf("job").value().status, IsOk());
 }
 
+TEST_F(ExecutorTest, CancelOfAnEarlierAttemptIsIgnored) {
+  auto scheduler = world.Connect();
+  scheduler->Hello();
+  PruneSnapshots prune;
+  prune.ns = "default";
+  prune.planned_at = world.Now();
+  world.faults.Next("get SnapshotPolicy", {.reply_delay = absl::Seconds(5)});
+  scheduler->SendJob("job", prune, /*attempt=*/2);
+  CancelJob cancel;
+  cancel.job_id = "job";
+  cancel.attempt = 1;
+  scheduler->Send(cancel);
+  EXPECT_FALSE(scheduler->DoneOf("job").has_value());
+  cancel.attempt = 2;
+  scheduler->Send(cancel);
+  EXPECT_THAT(scheduler->DoneOf("job").value().status, StatusIs(Code::kCancelled));
+}
+
 TEST_F(ExecutorTest, TwoJobsAboutOneObjectAreBothToldOfIt) {
   world.Behave({.ready_after = absl::Seconds(5)});
   auto scheduler = world.Connect();

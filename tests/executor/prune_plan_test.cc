@@ -164,6 +164,30 @@ TEST(ConfirmedPrunesTest, AreThoseThatBothPlansName) {
        [](Case& c) { c.series().members[3].posted = kNow - absl::Minutes(1); },
        {"uid-2"}},
       {"the leader is new", [](Case& c) { c.job.leader_since = kNow - absl::Minutes(1); }, {}},
+      {"all are too old, and the claim exists: its newest ready one stays",
+       [](Case& c) {
+         c.rule->keep_last.reset();
+         c.rule->max_age = absl::Minutes(1);
+         c.rule->min_ready = 0;
+         c.series().candidates = {"uid-0", "uid-1", "uid-2", "uid-3"};
+       },
+       {"uid-3", "uid-2", "uid-1"}},
+      {"all are too old, and the claim is gone",
+       [](Case& c) {
+         c.rule->keep_last.reset();
+         c.rule->max_age = absl::Minutes(1);
+         c.rule->min_ready = 0;
+         c.series().candidates = {"uid-0", "uid-1", "uid-2", "uid-3"};
+         c.series().claim_exists = false;
+       },
+       {"uid-3", "uid-2", "uid-1", "uid-0"}},
+      {"all are too old, but none was taken lately: ages do not count",
+       [](Case& c) {
+         c.rule->keep_last.reset();
+         c.rule->max_age = absl::Minutes(1);
+         c.job.second_newest_due = kNow - absl::Minutes(30);
+       },
+       {}},
       {"the scheduler's plan prunes nothing", [](Case& c) { c.series().candidates.clear(); }, {}},
       {"the policy is gone: only what never became ready goes",
        [](Case& c) { c.rule.reset(); },

@@ -33,6 +33,7 @@ class ScriptedExecutor : public ExecutorClient {
     message_ = std::move(message);
     closed_ = std::move(closed);
     ++streams_;
+    if (refuses_) loop_.Post([this] { Die(); });
     return std::make_unique<Stream>(*this);
   }
 
@@ -67,23 +68,34 @@ class ScriptedExecutor : public ExecutorClient {
     auto closed = std::move(closed_);
     closed(absl::UnavailableError("gone"));
   }
+  // From now on it takes no streams.
+  void Refuse() {
+    refuses_ = true;
+    Die();
+  }
+  void StartDraining() { message_(Draining{}); }
   const std::vector<CancelJob>& cancelled() const { return cancelled_; }
   int streams() const { return streams_; }
+
+  int parked_limit = 100;
+  bool silent = false;  // answers no heartbeat
 
  private:
   class Stream : public ExecutorStream {
    public:
     explicit Stream(ScriptedExecutor& executor) : executor_(executor) {}
     void Send(ToExecutor message) override {
+      if (executor_.refuses_) return;
       if (std::holds_alternative<SchedulerHello>(message)) {
         executor_.loop_.Post([&e = executor_] {
-          e.message_(ExecutorHello{.instance = "x", .slots = e.slots_, .parked_limit = 100});
+          e.message_(
+              ExecutorHello{.instance = "x", .slots = e.slots_, .parked_limit = e.parked_limit});
         });
       } else if (const auto* job = std::get_if<Job>(&message)) {
         executor_.jobs_.push_back(*job);
       } else if (const auto* cancel = std::get_if<CancelJob>(&message)) {
         executor_.cancelled_.push_back(*cancel);
-      } else {
+      } else if (!executor_.silent) {
         executor_.loop_.Post([&e = executor_] { e.message_(Heartbeat{}); });
       }
     }
@@ -100,11 +112,12 @@ class ScriptedExecutor : public ExecutorClient {
   std::vector<Job> jobs_;
   std::vector<CancelJob> cancelled_;
   int streams_ = 0;
+  bool refuses_ = false;
 };
 
 class DispatcherTest : public ::testing::Test {
  protected:
-  DispatcherTest()
+  explicit DispatcherTest(absl::Duration quarantine = absl::Minutes(5))
       : loop_(waiter_),
         rng_(1),
         metrics_("test"),
@@ -112,7 +125,7 @@ class DispatcherTest : public ::testing::Test {
         executor_(loop_, 4),
         pool_(loop_, rng_, log_, {&executor_}, kHeartbeatEvery),
         profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2}}")),
-        dispatcher_(loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, absl::Minutes(5),
+        dispatcher_(loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, quarantine,
                     [this](const CreateSnapshot& work) { return existing_[work.name]; }) {
     dispatcher_.Start(7);
     pool_.Start({.epoch = 7, .id = "test"},
@@ -128,13 +141,14 @@ class DispatcherTest : public ::testing::Test {
 
   std::string Submit(const std::string& name, const std::string& claim,
                      const std::string& driver = "wide", absl::Duration deadline = absl::Minutes(5),
-                     int order = 0) {
+                     int order = 0, const std::string& known_uid = "") {
     Dispatcher::Create create;
     create.work = {
         .identity = {"policy", "20261122T150000Z", claim},
         .name = name,
         .target = {.ns = "default", .claim = claim, .claim_uid = claim, .driver = driver},
-        .ready_timeout = absl::Minutes(10)};
+        .ready_timeout = absl::Minutes(10),
+        .known_uid = known_uid};
     create.start_deadline = loop_.Now() + deadline;
     create.order = absl::UnixEpoch() + absl::Seconds(order);
     create.progress = [this, name](const JobEvent& event) {
@@ -144,6 +158,11 @@ class DispatcherTest : public ::testing::Test {
       done_.insert_or_assign(name, status);
     };
     return dispatcher_.Submit(std::move(create));
+  }
+  // Its snapshot exists, as an earlier leader left it.
+  std::string SubmitExisting(const std::string& name, const std::string& claim,
+                             const std::string& driver = "wide") {
+    return Submit(name, claim, driver, absl::Minutes(5), 0, "uid-" + name);
   }
   Snapshot& Exists(const std::string& name) {
     existing_[name] = std::make_shared<Snapshot>();
@@ -212,6 +231,25 @@ TEST_F(DispatcherTest, ADriverHasNoMoreThanItsCapBetweenPostAndCut) {
   EXPECT_THAT(executor_.Names(), ElementsAre("n0", "n1", "w", "n2"));
 }
 
+TEST_F(DispatcherTest, WhatExistsButIsNotCutHoldsTheLaneOfItsVolume) {
+  SubmitExisting("first", "claim-a");
+  Submit("second", "claim-a");
+  EXPECT_THAT(executor_.Names(), ElementsAre("first"));
+  executor_.Tell("first", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("first", "second"));
+}
+
+TEST_F(DispatcherTest, WhatExistsIsWaitedForBeyondTheCapAndCountsAgainstIt) {
+  for (int i = 0; i < 3; ++i)
+    SubmitExisting("e" + std::to_string(i), "claim-e" + std::to_string(i), "narrow");
+  Submit("new", "claim-n", "narrow");
+  EXPECT_THAT(executor_.Names(), ElementsAre("e0", "e1", "e2"));
+  executor_.Tell("e0", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("e0", "e1", "e2"));
+  executor_.Tell("e1", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("e0", "e1", "e2", "new"));
+}
+
 TEST_F(DispatcherTest, TheVolumeThatWasProtectedLongestAgoGoesFirst) {
   for (int i = 0; i < 4; ++i) Submit("x" + std::to_string(i), "claim-x" + std::to_string(i));
   Submit("newer", "claim-n", "wide", absl::Minutes(5), 20);
@@ -258,6 +296,46 @@ TEST_F(DispatcherTest, WithoutAnExecutorTheJobEndsAtItsStartingDeadline) {
               StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no executor is connected")));
 }
 
+TEST_F(DispatcherTest, WhatHeldUpAJobThatWasNeverSentIsTold) {
+  Submit("runs", "claim-a", "narrow");
+  Submit("lane", "claim-a", "narrow", absl::Seconds(30));
+  Submit("runs too", "claim-b", "narrow");
+  Submit("cap", "claim-c", "narrow", absl::Seconds(30));
+  Submit("third", "claim-d");
+  Submit("fourth", "claim-e");
+  Submit("slot", "claim-f", "wide", absl::Seconds(30));
+  Run(absl::Seconds(31));
+  EXPECT_THAT(done_.at("lane").message(), HasSubstr("another snapshot of the volume"));
+  EXPECT_THAT(done_.at("cap").message(), HasSubstr("the driver's limit"));
+  EXPECT_THAT(done_.at("slot").message(), HasSubstr("no executor has a free slot"));
+}
+
+TEST_F(DispatcherTest, WithoutAnExecutorThatIsWhatHeldUpEveryJob) {
+  executor_.Refuse();
+  for (const std::string name : {"a", "b", "c"})
+    Submit(name, "claim-" + name, "narrow", absl::Seconds(30));
+  Run(absl::Seconds(31));
+  for (const std::string name : {"a", "b", "c"})
+    EXPECT_THAT(done_.at(name).message(), HasSubstr("no executor is connected")) << name;
+}
+
+TEST_F(DispatcherTest, AnExecutorThatTwoAddressesLeadToHasOneStream) {
+  ScriptedExecutor first(loop_, 4), second(loop_, 4);
+  ExecutorPool pool(loop_, rng_, log_, {&first, &second}, kHeartbeatEvery);
+  pool.Start({.epoch = 7, .id = "test"}, {.capacity = [] {},
+                                          .event = [](const JobEvent&) {},
+                                          .lost = [](const std::string&, const absl::Status&) {},
+                                          .deposed = [](std::string) {}});
+  Run(absl::ZeroDuration());
+  first.Die();  // a newer stream of the same scheduler took over
+  Run(absl::Minutes(10));
+  EXPECT_EQ(first.streams(), 1);
+  second.Die();
+  Run(absl::Minutes(10));
+  EXPECT_EQ(first.streams() + second.streams(), 3);
+  EXPECT_EQ(pool.connected(), 1);
+}
+
 TEST_F(DispatcherTest, PostBeforeIsTheStartingDeadlineOrAMinute) {
   Submit("soon", "claim-a", "wide", absl::Seconds(10));
   Submit("later", "claim-b", "wide", absl::Hours(1));
@@ -265,6 +343,17 @@ TEST_F(DispatcherTest, PostBeforeIsTheStartingDeadlineOrAMinute) {
             loop_.Now() + absl::Seconds(10));
   EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("later").work).post_before,
             loop_.Now() + absl::Seconds(60));
+}
+
+class ShortQuarantineTest : public DispatcherTest {
+ protected:
+  ShortQuarantineTest() : DispatcherTest(absl::Seconds(20)) {}
+};
+
+TEST_F(ShortQuarantineTest, PostBeforeIsNoLaterThanHalfTheQuarantine) {
+  Submit("a", "claim-a", "wide", absl::Hours(1));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("a").work).post_before,
+            loop_.Now() + absl::Seconds(10));
 }
 
 TEST_F(DispatcherTest, ALostJobGoesOutAgainAndKnowsWhatExists) {
@@ -278,6 +367,32 @@ TEST_F(DispatcherTest, ALostJobGoesOutAgainAndKnowsWhatExists) {
   EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("posted").work).known_uid, "uid-posted");
   EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("sent").work).known_uid, "");
   EXPECT_EQ(executor_.JobOf("posted").attempt, 2);
+}
+
+TEST_F(DispatcherTest, ASilentExecutorIsGivenUpAfterThreeHeartbeats) {
+  Submit("a", "claim-a");
+  executor_.silent = true;
+  Run(3 * kHeartbeatEvery);
+  EXPECT_EQ(executor_.streams(), 1);
+  Run(kHeartbeatEvery + absl::Seconds(2));
+  EXPECT_EQ(executor_.streams(), 2);
+  EXPECT_EQ(executor_.Names().size(), 2u);  // it was sent again
+}
+
+TEST_F(DispatcherTest, AnExecutorThatDrainsIsSentNothing) {
+  Submit("before", "claim-a");
+  executor_.StartDraining();
+  Submit("after", "claim-b");
+  EXPECT_THAT(executor_.Names(), ElementsAre("before"));
+}
+
+TEST_F(DispatcherTest, AJobLostAfterItsStartingDeadlineEndsAtOnce) {
+  Submit("a", "claim-a", "wide", absl::Seconds(2));
+  Run(absl::Seconds(3));
+  EXPECT_FALSE(done_.contains("a"));
+  executor_.Die();
+  ASSERT_TRUE(done_.contains("a"));
+  EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kDeadlineExceeded);
 }
 
 TEST_F(DispatcherTest, AfterTheDeadlineASnapshotThatTurnsUpIsTakenOver) {
@@ -347,6 +462,23 @@ TEST_F(DispatcherTest, WithdrawnJobsEndWhereTheyStand) {
   EXPECT_THAT(done_.at("sent"), StatusIs(absl::StatusCode::kCancelled));
 }
 
+TEST_F(DispatcherTest, AWithdrawnJobIsNotTriedAgain) {
+  const std::string job = Submit("a", "claim-a");
+  dispatcher_.Withdraw(job);
+  EXPECT_THAT(executor_.cancelled(), SizeIs(1));
+  executor_.Tell("a", Phase::kDone, Retryable());
+  ASSERT_TRUE(done_.contains("a"));
+  EXPECT_THAT(done_.at("a"), StatusIs(absl::StatusCode::kCancelled));
+}
+
+TEST_F(DispatcherTest, ACancellationThatNobodyAskedForIsTriedAgain) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kDone, absl::CancelledError("by whom?"));
+  EXPECT_FALSE(done_.contains("a"));
+  Run(absl::Seconds(1));
+  EXPECT_THAT(executor_.Names(), ElementsAre("a"));
+}
+
 TEST_F(DispatcherTest, OnlyWhatWasNeverSentIsGivenUp) {
   const absl::Status why = absl::FailedPreconditionError("its claim is gone");
   const std::string sent = Submit("sent", "claim-a");
@@ -414,6 +546,29 @@ TEST_F(DispatcherTest, NoMoreJobsThanSlots) {
   EXPECT_THAT(executor_.Names(), SizeIs(5));
 }
 
+TEST_F(DispatcherTest, WhatExistsWaitsForNoSlotNorForThoseThatDo) {
+  for (int i = 0; i < 5; ++i) Submit("s" + std::to_string(i), "claim-" + std::to_string(i));
+  SubmitExisting("existing", "claim-e");
+  EXPECT_THAT(executor_.Names(), ElementsAre("s0", "s1", "s2", "s3", "existing"));
+}
+
+TEST_F(DispatcherTest, NoMoreJobsThanMayAwaitReadiness) {
+  executor_.parked_limit = 2;
+  executor_.Die();
+  Run(absl::Seconds(2));
+  for (const char* name : {"a", "b"}) {
+    Submit(name, std::string("claim-") + name);
+    executor_.Tell(name, Phase::kCreated);
+  }
+  SubmitExisting("existing", "claim-c");
+  Submit("new", "claim-d");
+  EXPECT_THAT(executor_.Names(), ElementsAre("a", "b"));
+  executor_.Tell("a", Phase::kDone);
+  EXPECT_THAT(executor_.Names(), ElementsAre("b", "existing"));
+  executor_.Tell("b", Phase::kDone);
+  EXPECT_THAT(executor_.Names(), ElementsAre("existing", "new"));
+}
+
 TEST_F(DispatcherTest, APruneJobTellsHowManyItDeletedHoweverItEnded) {
   std::vector<std::pair<absl::Status, size_t>> ends;
   const auto prune = [this, &ends] {
@@ -433,6 +588,37 @@ TEST_F(DispatcherTest, APruneJobTellsHowManyItDeletedHoweverItEnded) {
   executor_.Die();
   EXPECT_THAT(ends, ElementsAre(Pair(IsOk(), 2), Pair(is_void, 1),
                                 Pair(StatusIs(absl::StatusCode::kUnavailable), 0)));
+}
+
+TEST_F(DispatcherTest, AWithdrawnJobThatIsLostIsNotSentAgain) {
+  const std::string id = Submit("sent", "claim-a");
+  ASSERT_THAT(executor_.Names(), ElementsAre("sent"));
+  dispatcher_.Withdraw(id);
+  executor_.Die();
+  Run(absl::Seconds(5));  // it is back
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+  ASSERT_TRUE(done_.contains("sent"));
+  EXPECT_THAT(done_.at("sent"), StatusIs(absl::StatusCode::kCancelled));
+}
+
+TEST_F(DispatcherTest, AJobThatItsExecutorForgetsEndsAllTheSame) {
+  Submit("sent", "claim-a");
+  Run(absl::Hours(2));  // heartbeats go on
+  EXPECT_TRUE(done_.contains("sent"));
+}
+
+TEST_F(DispatcherTest, AWithdrawnJobWhoseSnapshotExistsSettles) {
+  const std::string id = Submit("sent", "claim-a");
+  dispatcher_.Withdraw(id);
+  Exists("sent");  // its POST was carried out, and the reply was lost
+  executor_.Tell("sent", Phase::kDone, Retryable());
+  EXPECT_FALSE(done_.contains("sent")) << done_.at("sent");
+}
+
+TEST_F(DispatcherTest, SuccessWithoutAnObjectIsNoSuccess) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kDone);
+  EXPECT_FALSE(done_.contains("a") && done_.at("a").ok());
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ TEST(ProfilesTest, WhatIsWrongIsRefusedByName) {
       {"drivers: {x: {maxcreating: 3}}", "unknown key 'maxcreating'"},
       {"drivers: {x: {maxCreating: 3, maxCreating: 4}}", "maxCreating is given twice"},
       {"drivers: {x: {}, x: {}}", "x: is given twice"},
-      {"drivers: {x: {", "driver profiles: "},
+      {"drivers: {x: {", "line 1"},
   };
   for (const auto& c : cases) {
     EXPECT_THAT(DriverProfiles::Parse(c.yaml).status(),

@@ -198,10 +198,13 @@ TEST_F(OptionsTest, RefusesWhatItDoesNotUnderstandInOneLineThatNamesTheSource) {
       {{"--log-format", "xml"}, {}, "--log-format: \"xml\" is not one of text, json"},
       {{}, {{"SNAPKEEPER_CAPACITY", "x"}}, "SNAPKEEPER_CAPACITY: \"x\" is not a whole number"},
       {{}, {{"SNAPKEEPER_INSECURE", "yes"}}, "SNAPKEEPER_INSECURE: \"yes\" is not true or false"},
-      {{}, {{"SNAPKEEPER_EXECUTOR", "a:1,,b:2"}}, "SNAPKEEPER_EXECUTOR: \"\" is not HOST:PORT"},
+      {{}, {{"SNAPKEEPER_EXECUTOR", "a:1,,b:2"}}, "SNAPKEEPER_EXECUTOR: a value is empty"},
       {{"--config", "/nonexistent/file"},
        {},
-       "--config /nonexistent/file: cannot be read: No such file or directory"},
+       "--config: cannot read /nonexistent/file: No such file or directory"},
+      {{"--config", "/tmp"}, {}, "--config: cannot read /tmp: Is a directory"},
+      {{"--executor", "a:1", "--executor", "a:1"}, {}, "--executor: \"a:1\" is given twice"},
+      {{"--executor", ""}, {}, "--executor: a value is empty"},
   };
   for (const auto& c : cases) {
     o_ = {};

@@ -148,5 +148,13 @@ TEST_F(AdminPortOfAStuckLoopTest, QuestionsThatComeAfterItsEndDoNothing) {
   stuck_.Turn();
 }
 
+TEST_F(AdminPortTest, TakesNoLargeBodies) {
+  const auto post = Fetch({.method = "POST",
+                           .url = "http://" + port_->address() + "/metrics",
+                           .body = std::string(1 << 20, 'x')});
+  ASSERT_THAT(post, IsOk());
+  EXPECT_EQ(post->code, 413);
+}
+
 }  // namespace
 }  // namespace snapkeeper

@@ -256,7 +256,7 @@ TEST_F(CurlTransportTest, AnAnswerOfMoreThan64MiBIsRefused) {
     while (connection.Write(chunk)) {
     }
   });
-  EXPECT_THAT(Get(server.url()), StatusIs(StatusCode::kFailedPrecondition, HasSubstr("64 MiB")));
+  EXPECT_THAT(Get(server.url()), StatusIs(StatusCode::kDataLoss, HasSubstr("64 MiB")));
 }
 
 TEST_F(CurlTransportTest, TheDeadlineCoversTheWholeExchange) {

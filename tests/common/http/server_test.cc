@@ -333,5 +333,17 @@ TEST_F(ServerTest, ListensOnNamesAndSaysWhatItCannotBind) {
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("HOST:PORT")));
 }
 
+TEST_F(ServerTest, RefusesChunkFramingWithoutEnd) {
+  Serve(Hello, {.request_time = absl::Seconds(2)});
+  // A chunk's extension, its size in leading zeros, a trailer.
+  for (const char* begin : {"1;", "0", "0\r\nA: "}) {
+    const char filler = begin == std::string_view("0") ? '0' : 'a';
+    EXPECT_THAT(Exchange("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" +
+                         std::string(begin) + std::string(1 << 20, filler)),
+                StartsWith("HTTP/1.1 4"))
+        << begin;
+  }
+}
+
 }  // namespace
 }  // namespace snapkeeper

@@ -655,11 +655,12 @@ TEST(ParseFrameTest, ABookmarkHasOnlyAVersion) {
   EXPECT_EQ(frame->event.resource_version, "8");
 }
 
-TEST(ParseFrameTest, AnObjectThatCannotBeReadOnlyMovesTheVersion) {
+TEST(ParseFrameTest, AnObjectThatCannotBeReadLeavesTheCaches) {
   const absl::StatusOr<WatchFrame> frame =
       ParseFrame(Kind::kPolicy, json{{"type", "MODIFIED"}, {"object", Item("a")}}.dump());
   ASSERT_THAT(frame, IsOk());
-  EXPECT_EQ(frame->event.type, WatchEvent::kBookmark);
+  EXPECT_EQ(frame->event.type, WatchEvent::kDeleted);
+  EXPECT_EQ(MetaOf(*frame->event.object).name, "a");
   EXPECT_EQ(frame->event.resource_version, "5");
   ASSERT_TRUE(frame->unreadable);
   EXPECT_EQ(frame->unreadable->object, "/a u-a 5");

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/kube/json.h"
+#include "common/kube/reflector.h"
 #include "tests/support/matchers.h"
 #include "tests/support/sim_waiter.h"
 
@@ -337,6 +338,19 @@ TEST_F(KubeClientTest, ListsInPages) {
   EXPECT_EQ(result->resource_version, "100");
 }
 
+TEST_F(KubeClientTest, AsksForLessWhenAPageIsTooLarge) {
+  absl::StatusOr<ListResult> result = kNothing;
+  Call call = StartList(result);
+  transport_.Answer(absl::DataLossError("the answer is larger than 64 MiB"));
+  ASSERT_THAT(transport_.exchanges, SizeIs(2));
+  EXPECT_THAT(Path(), HasSubstr("?limit=1&"));
+  transport_.Answer(200, Page({"a"}, "n"));
+  TurnUntil([this] { return transport_.exchanges.size() == 3; });
+  EXPECT_THAT(Path(), HasSubstr("?limit=1&continue=n"));
+  transport_.Answer(absl::DataLossError("the answer is larger than 64 MiB"));
+  EXPECT_THAT(result.status(), StatusIs(absl::StatusCode::kDataLoss));
+}
+
 TEST_F(KubeClientTest, BeginsAgainWhenAPageHasExpired) {
   absl::StatusOr<ListResult> result = kNothing;
   Call call = StartList(result);
@@ -493,7 +507,7 @@ TEST_F(KubeClientTest, AnUnreadableObjectDoesNotEndTheWatch) {
   json bad = LeaseJson("bad", "8");
   bad["spec"]["holderIdentity"] = 5;
   transport_.Stream(Frame("ADDED", bad) + Frame("ADDED", LeaseJson("a", "9")));
-  EXPECT_THAT(events_, ElementsAre("3 - 7", "3 - 8", "0 a 9"));
+  EXPECT_THAT(events_, ElementsAre("3 - 7", "2 bad 8", "0 a 9"));
   EXPECT_THAT(log_.lines, SizeIs(1));
 }
 
@@ -562,6 +576,21 @@ TEST_F(KubeClientTest, SeveralRepliesTellTheOffsetMoreExactlyThanWholeSeconds) {
   get_at(absl::Milliseconds(5000), "Thu, 01 Jan 2026 00:00:05 GMT");
   get_at(absl::Milliseconds(6999), "Thu, 01 Jan 2026 00:00:06 GMT");
   EXPECT_EQ(client_->ClockOffset(), absl::Milliseconds(499));
+}
+
+TEST_F(KubeClientTest, AReflectorForgetsWhatCannotBeReadAnyMore) {
+  for (const char* type : {"MODIFIED", "DELETED"}) {
+    Reflector<Lease> reflector(loop_, *client_, rng_, log_, {.ns = "shop"});
+    reflector.Start([](const auto&, const auto&) {});
+    transport_.Answer(200, Page({"a"}, ""));
+    TurnUntil([&reflector] { return reflector.synced(); });
+    ASSERT_EQ(reflector.size(), 1u);
+    json bad = LeaseJson("a", "101");
+    bad["spec"]["holderIdentity"] = 5;
+    transport_.Stream(Frame(type, bad));
+    // As after a LIST, which leaves it out.
+    EXPECT_EQ(reflector.size(), 0u) << type;
+  }
 }
 
 }  // namespace

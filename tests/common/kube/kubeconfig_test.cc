@@ -122,7 +122,7 @@ TEST_F(KubeConfigTest, ReadsServerNamespaceAndInlineCredentials) {
   EXPECT_THAT((*config)->origin(), AllOf(HasSubstr(dir_ + "/config"), HasSubstr("context ctx")));
   const Credentials credentials = (*config)->Current(absl::ZeroDuration());
   EXPECT_EQ(credentials.server, "https://k8s:6443/prefix");
-  EXPECT_EQ(credentials.proxy, "socks5://p:1");
+  EXPECT_EQ(credentials.proxy, "socks5h://p:1");
   EXPECT_THAT(credentials.headers, IsEmpty());
   ASSERT_TRUE(credentials.tls);
   EXPECT_EQ(*credentials.tls, (TlsSettings{ca.cert, client.cert, client.key, "api", false}));
@@ -314,7 +314,7 @@ TEST_F(KubeConfigTest, RefusesWithTheNameOfTheEntry) {
       {https, "{as: \"a\\r\\nEvil: x\"}", invalid, "control character"},
       {"{server: 'http://k'}", "{token: t}", invalid, "in the clear"},
       {"{server: 'http://127.0.0.1:1'}", "{username: me, password: p}", invalid, "in the clear"},
-      {"[]", "{}", invalid, "cluster \"c\" is empty"},
+      {"[]", "{}", invalid, "cluster \"c\" is not a map"},
       {"{server: [1]}", "{}", invalid, "config"},
   };
   for (const Case& c : cases) {
@@ -418,6 +418,26 @@ TEST_F(KubeConfigTest, TakesACaWithSeveralCertificates) {
                           "{}")
                 .tls->ca_pem,
             both);
+}
+
+// client-go looks at the entries of the context only.
+TEST_F(KubeConfigTest, EntriesOfOtherContextsMayBeEmpty) {
+  EXPECT_THAT(Load(Write("config", Config("{server: 'https://k'}", "{token: t}") +
+                                       "- name: old\n  user: null\n- name: older\n")),
+              IsOk());
+}
+
+TEST_F(KubeConfigTest, AnEmptyUsernameIsNone) {
+  EXPECT_THAT(LoadText("{server: 'https://k'}", "{token: t, username: ''}"), IsOk());
+}
+
+TEST_F(KubeConfigTest, TheTokenServesUntilItsFileIsThere) {
+  EXPECT_THAT(LoadText("{server: 'https://k'}", "{token: t, tokenFile: missing}"), IsOk());
+}
+
+TEST_F(KubeConfigTest, ASocksProxyResolvesTheServersName) {
+  EXPECT_EQ(CredentialsOf("{server: 'https://k', proxy-url: 'socks5://p:1080'}", "{}").proxy,
+            "socks5h://p:1080");
 }
 
 }  // namespace

@@ -1,0 +1,380 @@
+#include <absl/time/time.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/kube/json.h"
+#include "common/model/names.h"
+#include "tests/simulation/world.h"
+
+// Failovers, outages and wrong clocks, each at the moment that hurts.
+
+namespace snapkeeper {
+namespace {
+
+using ::testing::IsEmpty;
+
+int Uncut(World& world, const std::string& policy) {
+  int uncut = 0;
+  for (const auto& s : world.SnapshotsOf(policy)) uncut += !s->cut_time.has_value();
+  return uncut;
+}
+
+TEST(RecoveryTest, MaxCreatingHoldsAfterFailover) {
+  World world({.cut_after = absl::Seconds(40)});
+  const int cap = DriverProfile().max_creating;
+  for (int i = 0; i < 2 * cap; ++i)
+    world.simulator().AddClaim("default", fmt::format("data-{:02}", i), {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.StartExecutor("executor-1");
+  world.AddPolicy("wide", {{"schedule", "@every 10m"}, {"startingDeadlineSeconds", 300}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(600));
+  world.RunFor(absl::Seconds(5));
+  ASSERT_EQ(Uncut(world, "wide"), cap);
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(1));
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(5));
+  EXPECT_LE(Uncut(world, "wide"), cap);
+}
+
+TEST(RecoveryTest, ForbidHoldsAfterFailover) {
+  World world({.cut_after = absl::Seconds(80), .ready_after = absl::Seconds(100)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.StartExecutor("executor-1");
+  world.AddPolicy("slow", {{"schedule", "@every 30s"}, {"startingDeadlineSeconds", 300}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(65));
+  ASSERT_EQ(world.SnapshotsOf("slow").size(), 1u);  // the second instant waits for the first
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(1));
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(5));
+  EXPECT_EQ(world.SnapshotsOf("slow").size(), 1u);
+  EXPECT_LE(Uncut(world, "slow"), 1);
+}
+
+class SlowSnapshots : public FaultPlan {
+ public:
+  Fault OnRequest(std::string_view user, Verb verb, const ObjectKey& key) override {
+    Fault fault;
+    if (verb == Verb::kList && key.kind == Kind::kSnapshot && user == "scheduler-1")
+      fault.request_delay = absl::Seconds(5);
+    return fault;
+  }
+  EventFault OnEvent(std::string_view, Kind) override { return {}; }
+};
+
+TEST(RecoveryTest, ForbidHoldsBeforeSnapshotsAreListed) {
+  World world({.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(100)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.StartExecutor("executor-1");
+  world.AddPolicy("slow", {{"schedule", "@every 30s"}, {"startingDeadlineSeconds", 300}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(45));
+  ASSERT_EQ(world.SnapshotsOf("slow").size(), 1u);
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(20));  // an instant is due
+  SlowSnapshots slow;
+  world.simulator().SetFaultPlan(&slow);
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(10));
+  world.simulator().SetFaultPlan(nullptr);
+  EXPECT_EQ(world.SnapshotsOf("slow").size(), 1u);
+}
+
+TEST(RecoveryTest, FailuresBeyondTenAreNotCountedTwice) {
+  World world({});
+  for (int i = 0; i < 15; ++i)  // their class has no provisioner: they stay Pending
+    world.simulator().AddClaim("default", fmt::format("bad-{:02}", i), {{"app", "db"}}, "none");
+  for (int i = 0; i < 5; ++i)
+    world.simulator().AddClaim("default", fmt::format("good-{:02}", i), {{"app", "db"}});
+  world.AddPolicy("mixed", {{"schedule", "@every 10m"}, {"startingDeadlineSeconds", 300}});
+  world.StartScheduler("scheduler-0");  // without executors
+  world.RunFor(absl::Seconds(615));
+  RunCounts counts = world.StatusOf("mixed").recent_runs.at(0).counts;
+  ASSERT_EQ(counts.selected, 20);
+  ASSERT_EQ(counts.failed, 15);
+  world.Kill("scheduler-0");
+  world.StartExecutor("executor-0");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(30));
+  counts = world.StatusOf("mixed").recent_runs.at(0).counts;
+  EXPECT_EQ(counts.selected, 20);
+  EXPECT_EQ(counts.failed, 15);
+  EXPECT_EQ(counts.succeeded, 5);
+}
+
+TEST(RecoveryTest, ADrainWritesTheRecordAlthoughJobsWaitForExecutors) {
+  World world({});
+  world.simulator().AddClaim("default", "bad", {{"app", "bad"}}, "none");
+  world.simulator().AddClaim("default", "good", {{"app", "good"}});
+  world.AddPolicy("bad", {{"schedule", "@every 10m"},
+                          {"startingDeadlineSeconds", 300},
+                          {"selector", {{"matchLabels", {{"app", "bad"}}}}}});
+  world.AddPolicy("good", {{"schedule", "@every 10m"},
+                           {"startingDeadlineSeconds", 300},
+                           {"selector", {{"matchLabels", {{"app", "good"}}}}}});
+  world.StartScheduler("scheduler-0");  // without executors
+  world.RunFor(absl::Seconds(601));
+  bool drained = false;
+  const_cast<Scheduler*>(world.SchedulerOf("scheduler-0"))->Drain([&] { drained = true; });
+  world.RunFor(absl::Seconds(6));
+  ASSERT_TRUE(drained);
+  world.Kill("scheduler-0");
+  EXPECT_EQ(world.StatusOf("bad").recent_runs.size(), 1u);
+}
+
+TEST(RecoveryTest, ARunThatTurnedUpSettlesThoughTheClockIsSetBackALittle) {
+  for (const bool step : {false, true}) {
+    World world({});
+    world.simulator().AddClaim("default", "data", {{"app", "db"}});
+    world.StartExecutor("executor-0");
+    world.AddPolicy("late", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 10}});
+    world.RunFor(absl::Seconds(140));  // two instants are missed
+    world.StartScheduler("scheduler-0");
+    world.RunFor(absl::Seconds(20));
+    ASSERT_EQ(world.StatusOf("late").missed_runs, 2);
+    // The request of an executor that an earlier leader had asked comes through.
+    const auto policy = world.PolicyOf("late");
+    const auto claim = world.simulator().store().Find<Claim>("default", "data");
+    CreateSnapshot work;
+    const absl::Time missed = absl::FromUnixSeconds(1'767'225'600) + absl::Seconds(120);
+    work.identity = {policy->meta.uid, FormatInstant(missed), claim->meta.uid};
+    work.name = SnapshotName(work.identity, "data");
+    work.policy = "default/late";
+    work.run = "x";
+    work.target = {
+        .ns = "default", .claim = "data", .claim_uid = claim->meta.uid, .snapshot_class = "sim"};
+    work.post_before = world.Now() + absl::Seconds(10);
+    const auto made =
+        world.simulator().store().Create(Kind::kSnapshot, SnapshotToJson(work), "executor-9");
+    ASSERT_TRUE(made.ok()) << made.status();
+    world.RunFor(absl::Seconds(5));
+    if (step) world.StepClocks(-absl::Milliseconds(50));
+    world.RunFor(absl::Minutes(5));
+    EXPECT_EQ(world.StatusOf("late").missed_runs, 1);
+    const std::vector<RunRecord> runs = world.StatusOf("late").recent_runs;
+    EXPECT_TRUE(std::none_of(runs.begin(), runs.end(), [&](const RunRecord& r) {
+      return r.instant == missed && !r.completion_time;
+    })) << step;
+  }
+}
+
+// Everybody is cut off; the first POST of a snapshot is carried out all the same.
+class Outage : public FaultPlan {
+ public:
+  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
+    if (!on) return {};
+    if (verb == Verb::kCreate && key.kind == Kind::kSnapshot && !std::exchange(posted, true))
+      return {.reply = absl::UnavailableError("the connection was reset")};
+    return Fault::Fail(absl::UnavailableError("away"));
+  }
+  EventFault OnEvent(std::string_view, Kind) override {
+    return {.delay = on ? absl::Seconds(70) : absl::ZeroDuration()};
+  }
+  bool on = false, posted = false;
+};
+
+TEST(RecoveryTest, APostThatWasCarriedOutInAnOutageIsNotCalledFailedForEver) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("cut-off", {{"schedule", "@every 5m"}, {"startingDeadlineSeconds", 30}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(299));
+  Outage outage;
+  outage.on = true;
+  world.simulator().SetFaultPlan(&outage);
+  world.RunFor(absl::Seconds(61));
+  outage.on = false;
+  world.RunFor(absl::Seconds(120));
+  world.simulator().SetFaultPlan(nullptr);
+  ASSERT_EQ(world.SnapshotsOf("cut-off").size(), 1u);
+  ASSERT_TRUE(world.SnapshotsOf("cut-off")[0]->ready_to_use);
+  const PolicyStatus status = world.StatusOf("cut-off");
+  ASSERT_EQ(status.recent_runs.size(), 1u);
+  EXPECT_EQ(status.recent_runs[0].counts.failed, 0)
+      << ToString(status.recent_runs[0].failures.at(0).reason) << ": "
+      << status.recent_runs[0].failures.at(0).message;
+}
+
+TEST(RecoveryTest, RaisingTheHistoryLimitBringsNoSettledRunBack) {
+  World world({.quarantine = absl::Seconds(5)});
+  world.simulator().AddSnapshotClass("slow", kSimDriver, false);
+  world.simulator().volumes().SetBehaviour(
+      "slow", {.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(590)});
+  world.simulator().AddClaim("default", "a-slow", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 60s"},
+                        {"startingDeadlineSeconds", 20},
+                        {"runHistoryLimit", 2},
+                        {"snapshotClassName", "slow"},
+                        {"readyTimeoutSeconds", 3600},
+                        {"retention", {{"keepLast", 8}}}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(65));  // the first snapshot of a-slow takes ten minutes
+  world.PatchPolicy("p", {{"spec", {{"snapshotClassName", "sim"}}}});
+  world.simulator().AddClaim("default", "b-fast", {{"app", "db"}});
+  std::map<absl::Time, int> settled;
+  world.RunFor(absl::Seconds(420));
+  world.PatchPolicy("p", {{"spec", {{"runHistoryLimit", 20}}}});
+  std::set<absl::Time> odd;
+  for (int i = 0; i < 600; ++i) {
+    world.RunFor(absl::Seconds(1));
+    for (const RunRecord& run : world.StatusOf("p").recent_runs)
+      for (const RunFailure& f : run.failures)
+        if (f.reason == Reason::kDeleted) odd.insert(run.instant);
+  }
+  EXPECT_THAT(odd, IsEmpty());
+  EXPECT_EQ(world.StatusOf("p").missed_runs, 0);
+  EXPECT_THAT(world.oracle().violations(), IsEmpty());
+}
+
+TEST(RecoveryTest, ASchedulerWhoseClockWasWrongAtItsStartPrunesOnceItIsRight) {
+  World world({.quarantine = absl::Seconds(5)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 3}}}});
+  world.RunFor(absl::Seconds(3));
+  world.StartScheduler("scheduler-0");
+  world.SetClockOffset("scheduler-0", absl::Hours(24));
+  world.RunFor(absl::Seconds(30));
+  world.SetClockOffset("scheduler-0", absl::ZeroDuration());
+  world.RunFor(absl::Minutes(10));
+  EXPECT_LE(world.SnapshotsOf("p").size(), 6u);
+}
+
+TEST(RecoveryTest, AnEditSeenByAWrongClockLosesNoLaterInstant) {
+  World world({.quarantine = absl::Seconds(5)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 15s"}, {"startingDeadlineSeconds", 60}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(60));
+  world.SetClockOffset("scheduler-0", absl::Hours(24));
+  world.RunFor(absl::Seconds(20));
+  world.PatchPolicy("p", {{"spec", {{"schedule", "@every 10s"}}}});
+  world.RunFor(absl::Seconds(5));
+  world.SetClockOffset("scheduler-0", absl::ZeroDuration());
+  world.RunFor(absl::Minutes(2));
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(50));
+  const int64_t missed = world.StatusOf("p").missed_runs;
+  const int64_t created = world.oracle().counts().created;
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(3));
+  EXPECT_EQ(world.StatusOf("p").missed_runs - missed, 4);
+  EXPECT_EQ(world.oracle().counts().created - created, 1);
+}
+
+TEST(RecoveryTest, APolicyDeletedWhileItsJobIsAtAnExecutorThatDiesIsNotSnapshotted) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.StartExecutor("executor-1");
+  world.AddPolicy("p", {{"schedule", "@every 60s"}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(59));
+  world.Freeze("executor-0", true);
+  world.Freeze("executor-1", true);
+  world.RunFor(absl::Seconds(2));
+  world.DeletePolicy("p");
+  world.RunFor(absl::Seconds(1));
+  world.Kill("executor-0");
+  world.Kill("executor-1");
+  world.StartExecutor("executor-1");
+  world.RunFor(absl::Seconds(20));
+  EXPECT_EQ(world.oracle().counts().created, 0);
+}
+
+TEST(RecoveryTest, AClockSetBackAnHourStopsNoPolicy) {
+  for (const absl::Duration back : {absl::Hours(1), absl::Hours(24 * 365)}) {
+    World world({.quarantine = absl::Seconds(5)});
+    world.simulator().AddClaim("default", "data", {{"app", "db"}});
+    world.RunFor(absl::Seconds(3));
+    world.StartExecutor("executor-0");
+    world.AddPolicy("p", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 50}});
+    world.StartScheduler("scheduler-0");
+    world.RunFor(absl::Minutes(5));
+    world.StepClocks(back);
+    world.RunFor(absl::Minutes(5));
+    const absl::Time into_minute = world.Now();
+    world.RunFor(absl::Ceil(into_minute - absl::UnixEpoch(), absl::Minutes(1)) -
+                 (into_minute - absl::UnixEpoch()));  // a run begins
+    world.StepClocks(-back);
+    const int64_t created = world.oracle().counts().created;
+    world.RunFor(absl::Minutes(4));
+    EXPECT_GE(world.oracle().counts().created - created, 2) << back;
+  }
+}
+
+TEST(RecoveryTest, RaisingTheHistoryLimitMakesNoNegativeCount) {
+  World world({.quarantine = absl::Seconds(5)});
+  world.simulator().AddSnapshotClass("slow", kSimDriver, false);
+  world.simulator().volumes().SetBehaviour(
+      "slow", {.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(590)});
+  world.simulator().AddClaim("default", "a-slow", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 60s"},
+                        {"startingDeadlineSeconds", 20},
+                        {"runHistoryLimit", 2},
+                        {"snapshotClassName", "slow"},
+                        {"readyTimeoutSeconds", 3600},
+                        {"retention", {{"keepLast", 8}}}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(65));  // the first snapshot of a-slow takes ten minutes
+  world.PatchPolicy("p", {{"spec", {{"snapshotClassName", "sim"}}}});
+  world.simulator().AddClaim("default", "b-fast", {{"app", "db"}});
+  world.RunFor(absl::Seconds(420));
+  world.PatchPolicy("p", {{"spec", {{"runHistoryLimit", 20}}}});
+  world.RunFor(absl::Seconds(180));  // the first has settled
+  world.Kill("scheduler-0");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(90));
+  EXPECT_EQ(world.StatusOf("p").epoch, 2);  // it could write its status at all
+}
+
+TEST(RecoveryTest, LateReadinessIsToldOfMoreThanTenVolumesAfterFailover) {
+  World world({.ready_after = absl::Seconds(120)});
+  for (int i = 0; i < 15; ++i)
+    world.simulator().AddClaim("default", fmt::format("data-{:02}", i), {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(640));
+  ASSERT_EQ(world.StatusOf("p").recent_runs.at(0).counts.failed, 15);
+  world.Kill("scheduler-0");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(120));
+  EXPECT_EQ(world.StatusOf("p").recent_runs.at(0).counts.succeeded_late, 15);
+}
+
+TEST(RecoveryTest, APolicyThatIsBeingDeletedDoesNotFire) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("dying", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 600}});
+  world.PatchPolicy("dying", {{"metadata", {{"finalizers", {"example.com/wait"}}}}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(40));
+  world.Kill("scheduler-0");
+  world.DeletePolicy("dying");
+  ASSERT_TRUE(world.PolicyOf("dying")->meta.deleting);
+  world.RunFor(absl::Seconds(90));
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(120));
+  EXPECT_EQ(world.oracle().counts().created, 0);
+}
+
+}  // namespace
+}  // namespace snapkeeper
