@@ -27,7 +27,7 @@ class Failed(Exception):
 
 
 class Processes:
-    """Started in order, ended in reverse order, each with a log file of its own."""
+    """Started in order, ended together, each with a log file of its own."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -51,10 +51,12 @@ class Processes:
         return [name for name, process in self.running if process.poll() is not None]
 
     def stop(self):
-        for name, process in reversed(self.running):
+        for _, process in self.running:
             process.terminate()
+        end = time.monotonic() + 10
+        for _, process in reversed(self.running):
             try:
-                process.wait(10)
+                process.wait(max(0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -73,6 +75,8 @@ class Api:
                 return json.load(reply)
         except urllib.error.HTTPError as error:
             raise Failed(f"{path}: {error.code} {error.read().decode(errors='replace')[:500]}") from None
+        except OSError as error:
+            raise Failed(f"{path}: {error}") from None
 
     def items(self, path):
         return self.call(path)["items"]
@@ -177,8 +181,9 @@ def main():
     arguments = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="snapkeeper-quickstart-"))
     processes = Processes(folder)
-    # Ctrl-C reaches this process alone; the others end when it says so.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # Ctrl-C, or the end of the terminal, reaches this process alone; the others end when it says so.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     good = False
     try:
         kubeconfig = str(folder / "kubeconfig")
@@ -197,19 +202,26 @@ def main():
             return 0 if good else 1
         where = "\n".join([f"  kubectl --kubeconfig {kubeconfig} get spol,vs", f"  curl http://{scheduler['http']}/metrics    (also /readyz)",
                            *(f"  curl http://{e['http']}/metrics" for e in executors), f"  logs: {folder}", "", "Ctrl-C ends everything."])
+        if not sys.stdout.isatty():
+            print(f"{where}\n", flush=True)
         while not processes.dead():
             view.refresh()
             print(f"\033[H\033[2J{table(view)}\n\n{where}" if sys.stdout.isatty() else f"{table(view)}\n", flush=True)
             time.sleep(1)
-        print(f"{', '.join(processes.dead())} ended by itself; logs: {folder}")
+        print(f"{', '.join(processes.dead())} ended by itself", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        good = True
-        return 0
+        good = not arguments.check
+        return 0 if good else 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # nobody reads on
+        return 1
     except Failed as failure:
         print(failure, file=sys.stderr)
         return 1
     finally:
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, signal.SIG_IGN)  # whoever is impatient: nothing may be left running
         processes.stop()
         if good:
             shutil.rmtree(folder, ignore_errors=True)

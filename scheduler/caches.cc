@@ -127,7 +127,7 @@ std::vector<std::string> Caches::PolicyUidsOfSnapshots() const {
 bool Caches::IsBound(const Snapshot& snapshot) const {
   if (snapshot.bound_content.empty()) return false;
   const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
-  return content && content->snapshot_uid == snapshot.meta.uid &&
+  return content && !content->meta.deleting && content->snapshot_uid == snapshot.meta.uid &&
          content->snapshot_ns == snapshot.meta.ns && content->snapshot_name == snapshot.meta.name &&
          (snapshot.volume_handle.empty() || content->volume_handle == snapshot.volume_handle);
 }

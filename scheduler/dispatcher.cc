@@ -143,10 +143,15 @@ void Dispatcher::Enqueue(Entry& entry) {
 }
 
 void Dispatcher::Pump() {
-  while (!queue_.empty() && !paused_) {
-    Entry& entry = *queue_.begin()->second;
-    if (!Send(entry)) break;
-    queue_.erase(entry.key);
+  // What is to be pruned needs no parking place: it does not wait behind what does.
+  for (const int first : {kExisting, kPruning}) {
+    const QueueKey from(first, absl::InfinitePast(), 0);
+    for (auto it = queue_.lower_bound(from); it != queue_.end() && !paused_;
+         it = queue_.lower_bound(from)) {
+      Entry& entry = *it->second;
+      if (!Send(entry)) break;
+      queue_.erase(entry.key);
+    }
   }
 }
 

@@ -166,9 +166,10 @@ bool ExecutorPool::TrySend(const Job& job, bool created) {
   const auto burden = [this](const Connection& c) {
     return std::pair(Distrusted(c), c.in_slots + c.parked);
   };
+  const bool parks = std::holds_alternative<CreateSnapshot>(job.work);
   for (Connection& c : connections_) {
-    const bool room = created ? c.parked < c.hello.parked_limit
-                              : c.in_slots < c.hello.slots && c.parked < c.hello.parked_limit;
+    const bool room =
+        (created || c.in_slots < c.hello.slots) && (!parks || c.parked < c.hello.parked_limit);
     if (!c.ready || !room) continue;
     if (!best || burden(c) < burden(*best)) best = &c;
   }

@@ -19,6 +19,7 @@ namespace {
 constexpr absl::Duration kBeforePosts = -absl::InfiniteDuration();
 // Claims and snapshots that come and go without a run are in the status this much later.
 constexpr absl::Duration kLookAfter = absl::Seconds(10);
+constexpr absl::Duration kRecoverSoon = absl::Seconds(1);
 
 // An earlier run of the policy has not concluded this volume, or may not have: which volumes the
 // open runs of an earlier leader have is known with the snapshots.
@@ -254,10 +255,17 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
   std::vector<const Claim*> claims;
   caches_.claims().ForEachIn(policy.meta.ns,
                              [&claims](const Claim& claim) { claims.push_back(&claim); });
-  std::vector<const Claim*> selected = SelectVolumes(policy, run.instant, claims);
+  // Those that were protected longest ago go first: the dispatcher sends at once what it can.
+  std::vector<std::pair<absl::Time, const Claim*>> selected;
+  for (const Claim* claim : SelectVolumes(policy, run.instant, claims)) {
+    selected.emplace_back(caches_.NewestReadyCut(claim->meta.ns, claim->meta.name, loop_.Now()),
+                          claim);
+  }
+  std::stable_sort(selected.begin(), selected.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   const std::vector<const SnapshotClass*> classes = caches_.Classes();
   const auto ns = caches_.namespaces().Find("", policy.meta.ns);
-  for (const Claim* claim : selected) {
+  for (const auto& [newest_cut, claim] : selected) {
     const Identity identity{policy.meta.uid, FormatInstant(run.instant), claim->meta.uid};
     auto [it, inserted] = run.volumes.try_emplace(claim->meta.uid);
     if (!inserted) continue;
@@ -318,18 +326,26 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
                                                    .instant = run.instant,
                                                    .target = std::move(target)});
   Blocked* waiting = blocked.get();
-  waiting->deadline = loop_.After(run.start_deadline - loop_.Now(), [this, waiting] {
-    auto it = std::find_if(blocked_.begin(), blocked_.end(),
-                           [waiting](const auto& b) { return b.get() == waiting; });
-    const std::unique_ptr<Blocked> owned = std::move(*it);
-    blocked_.erase(it);
-    const auto [found, late] = FindOpen(owned->policy_uid, owned->instant);
-    if (!late || late->volumes.at(owned->claim_uid).final()) return;
-    Conclude(*found, *late, late->volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
-             "an earlier run of the volume had not ended before the starting deadline");
-    CheckRun(*found, owned->instant);
-  });
+  waiting->deadline =
+      loop_.After(run.start_deadline - loop_.Now(), [this, waiting] { OnOverlap(*waiting); });
   blocked_.push_back(std::move(blocked));
+}
+
+void Runs::OnOverlap(Blocked& waiting) {
+  const auto [state, run] = FindOpen(waiting.policy_uid, waiting.instant);
+  if (state && !state->recovered) {
+    // What it waits for, and whether it exists, is not known yet.
+    waiting.deadline = loop_.After(kRecoverSoon, [this, &waiting] { OnOverlap(waiting); });
+    return;
+  }
+  const auto it = std::find_if(blocked_.begin(), blocked_.end(),
+                               [&waiting](const auto& b) { return b.get() == &waiting; });
+  const std::unique_ptr<Blocked> owned = std::move(*it);
+  blocked_.erase(it);
+  if (!run || run->volumes.at(owned->claim_uid).final()) return;
+  Conclude(*state, *run, run->volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
+           "an earlier run of the volume had not ended before the starting deadline");
+  CheckRun(*state, owned->instant);
 }
 
 void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
@@ -532,6 +548,7 @@ void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
   for (auto& [uid, state] : states_) {
     if (selects(state, before) != selects(state, after)) LookAgain(state);
   }
+  ClaimFreed(before, after);
   if (!before || (after && after->meta.uid == before->meta.uid)) return;
   const Reason reason = after ? Reason::kClaimReplaced : Reason::kClaimNotFound;
   const std::string message =
@@ -549,6 +566,19 @@ void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
   }
   for (const std::string& job : jobs)
     dispatcher_.GiveUp(job, WithReason(absl::FailedPreconditionError(message), reason));
+}
+
+void Runs::ClaimFreed(const std::shared_ptr<const Claim>& before,
+                      const std::shared_ptr<const Claim>& after) {
+  if (!before || !recovered_) return;
+  const bool gone = !after || after->meta.uid != before->meta.uid;
+  std::vector<Caches::SnapshotPtr> freed;
+  if (gone) freed = caches_.OfClaim(before->meta.ns, before->meta.name);
+  if (!before->data_source_snapshot.empty() && (gone || after->phase != before->phase))
+    freed.push_back(caches_.snapshots().Find(before->meta.ns, before->data_source_snapshot));
+  for (const auto& snapshot : freed) {
+    if (snapshot && !snapshot->policy_uid.empty()) handlers_.series_changed(snapshot->policy_uid);
+  }
 }
 
 std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Runs::Taken(

@@ -121,6 +121,8 @@ class Runs {
   // A run that could not be posted so soon is told in the status: the next leader takes it up then.
   static constexpr absl::Duration kPostingSoon = absl::Seconds(2);
 
+  struct Blocked;
+
   void Adopt(const std::shared_ptr<const Policy>& policy);
   void Compile(PolicyState& state);
   void OnDue(const std::string& policy_uid);
@@ -152,6 +154,7 @@ class Runs {
   void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
            const std::string& known_uid);
   void AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target);
+  void OnOverlap(Blocked& waiting);
   void Unblock(PolicyState& state, const std::string& claim_uid);
   std::pair<PolicyState*, Run*> FindOpen(const std::string& policy_uid, absl::Time instant);
   void OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
@@ -163,6 +166,9 @@ class Runs {
   void TellOutcome(const PolicyState& state, const Run& run, const RunVolume& volume);
   void CheckRun(PolicyState& state, absl::Time instant);
   void WithdrawAll(PolicyState& state);
+  // Snapshots that retention keeps for a claim: as its last, or as its source.
+  void ClaimFreed(const std::shared_ptr<const Claim>& before,
+                  const std::shared_ptr<const Claim>& after);
   void ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
                        Reason reason, const std::string& message);
   void AmendLate(PolicyState& state);

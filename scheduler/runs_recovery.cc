@@ -89,8 +89,13 @@ void Runs::Recover(PolicyState& state) { GoOn(state, TakeUpOpen(state)); }
 std::map<absl::Time, bool> Runs::TakeUpOpen(PolicyState& state) {
   std::map<absl::Time, bool> taken_up;
   if (state.recovered || state.gone) return taken_up;
+  // What was fired before the snapshots were known.
+  for (auto& [instant, run] : state.open) TakeUpSnapshots(state, run);
   for (const RunRecord& record : state.policy->status.recent_runs) {
-    if (record.completion_time || state.open.contains(record.instant)) continue;
+    if (record.completion_time || state.open.contains(record.instant) ||
+        state.history.contains(record.instant)) {
+      continue;
+    }
     TakeUpRun(state, FromRecord(record));
     taken_up[record.instant] = !record.posted_time;
   }
@@ -130,6 +135,9 @@ void Runs::GoOn(PolicyState& state, const std::map<absl::Time, bool>& taken_up) 
   const std::string uid = state.policy->meta.uid;
   // Oldest first: a later run waits for what an earlier one has not concluded.
   for (const auto& [instant, complete] : taken_up) CompleteRun(state, instant, complete);
+  std::vector<absl::Time> fired_before;
+  for (const auto& [instant, run] : state.open) fired_before.push_back(instant);
+  for (const absl::Time instant : fired_before) CheckRun(state, instant);
   std::set<std::string> waiting;
   for (const auto& blocked : blocked_) {
     if (blocked->policy_uid == uid) waiting.insert(blocked->claim_uid);
@@ -442,7 +450,10 @@ void Runs::Absorb(const Policy& policy) {
   }
   if (!state.recovered) return;  // Recover reads the rest from the newest status
   for (const RunRecord& record : status.recent_runs) {
-    if (state.open.contains(record.instant) || state.history.contains(record.instant)) continue;
+    if (record.completion_time || state.open.contains(record.instant) ||
+        state.history.contains(record.instant)) {
+      continue;
+    }
     RecoverRun(state, FromRecord(record), !record.posted_time);
   }
   AmendLate(state);

@@ -146,7 +146,8 @@ class Checker {
       const std::string text = TextAt(object_, {"spec", "retention", field});
       const auto duration = ParseGoDuration(text);
       if (!text.empty() && (!duration.ok() || *duration <= absl::ZeroDuration())) {
-        Invalid(fmt::format("spec.retention.{}", field), text, "must be above zero");
+        Invalid(fmt::format("spec.retention.{}", field), text,
+                duration.ok() ? "must be above zero" : "is longer than a duration can be");
       }
     }
     if (const std::string zone = TextAt(object_, {"spec", "timeZone"});
@@ -156,7 +157,10 @@ class Checker {
     if (const json* labels = At(object_, {"spec", "selector", "matchLabels"})) {
       for (const auto& [label, value] : labels->items()) {
         if (!IsQualifiedName(label))
-          Invalid("spec.selector.matchLabels", label, "each key must be a label key");
+          Invalid(
+              "spec.selector.matchLabels", label,
+              "each key must be a label key: at most 63 letters, digits, '-', '_' or '.', with an "
+              "optional DNS prefix and '/'");
       }
     }
     if (const json* expressions = At(object_, {"spec", "selector", "matchExpressions"})) {

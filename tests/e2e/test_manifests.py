@@ -221,20 +221,20 @@ def test_what_is_in_time_or_not_ours_passes(cluster, namespace):
 
 
 SCHEDULER_MAY = {
-    **{r: {"get", "list", "watch"} for r in (
-        "snapshotpolicies.snapkeeper.io", "persistentvolumeclaims", "persistentvolumes", "namespaces",
+    "snapshotpolicies.snapkeeper.io": {"get", "list", "watch"},
+    **{r: {"list", "watch"} for r in (
+        "persistentvolumeclaims", "persistentvolumes", "namespaces",
         "volumesnapshots.snapshot.storage.k8s.io", "volumesnapshotcontents.snapshot.storage.k8s.io",
         "volumesnapshotclasses.snapshot.storage.k8s.io")},
-    "snapshotpolicies.snapkeeper.io/status": {"patch", "update"},
-    "events": {"create", "patch"},
-    "events.events.k8s.io": {"create", "patch"},
+    "snapshotpolicies.snapkeeper.io/status": {"patch"},
+    "events": {"create"},
 }
 EXECUTOR_MAY = {
     "volumesnapshots.snapshot.storage.k8s.io": {"get", "list", "watch", "create", "delete"},
     "volumesnapshotcontents.snapshot.storage.k8s.io": {"get"},
     "snapshotpolicies.snapkeeper.io": {"get"},
 }
-LEASES = {"leases.coordination.k8s.io": {"get", "list", "watch", "create", "update", "patch"}}
+LEASES = {"leases.coordination.k8s.io": {"get", "list", "watch", "create", "patch"}}
 RESOURCES = sorted({*SCHEDULER_MAY, *EXECUTOR_MAY, *LEASES, "secrets", "configmaps", "pods", "serviceaccounts",
                     "serviceaccounts/token", "storageclasses.storage.k8s.io",
                     "volumesnapshots.snapshot.storage.k8s.io/status", "clusterroles.rbac.authorization.k8s.io"})

@@ -530,6 +530,20 @@ TEST_F(DispatcherTest, StaleAttemptsSayNothing) {
   EXPECT_FALSE(done_.contains("a"));
 }
 
+TEST_F(DispatcherTest, WhatIsToBePrunedDoesNotWaitForAParkingPlace) {
+  executor_.parked_limit = 1;
+  executor_.Die();
+  Run(absl::Seconds(2));
+  Submit("parked", "claim-a");
+  executor_.Tell("parked", Phase::kCreated);
+  Submit("waits", "claim-b");
+  bool pruned = false;
+  const std::string id = dispatcher_.Submit(
+      PruneSnapshots(), [&pruned](const absl::Status&, size_t) { pruned = true; });
+  executor_.Say({.job_id = id, .attempt = 1, .phase = Phase::kDone});
+  EXPECT_TRUE(pruned);
+}
+
 TEST_F(DispatcherTest, PausedNothingIsSent) {
   dispatcher_.SetPaused(true);
   Submit("a", "claim-a");

@@ -92,6 +92,26 @@ TEST(RecoveryTest, ForbidHoldsBeforeSnapshotsAreListed) {
   EXPECT_EQ(world.SnapshotsOf("slow").size(), 1u);
 }
 
+TEST(RecoveryTest, ARunWhoseDeadlinePassesBeforeSnapshotsAreListedHasOneOutcome) {
+  World world({.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(20)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("slow", {{"schedule", "@every 30s"}, {"startingDeadlineSeconds", 3}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(45));
+  ASSERT_EQ(world.SnapshotsOf("slow").size(), 1u);
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(13));
+  SlowSnapshots slow;
+  world.simulator().SetFaultPlan(&slow);
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(30));  // an instant is due before the list is there
+  world.simulator().SetFaultPlan(nullptr);
+  world.RunFor(absl::Minutes(2));
+  EXPECT_THAT(world.oracle().violations(), IsEmpty());
+  for (const RunRecord& run : world.StatusOf("slow").recent_runs) EXPECT_EQ(run.counts.selected, 1);
+}
+
 TEST(RecoveryTest, FailuresBeyondTenAreNotCountedTwice) {
   World world({});
   for (int i = 0; i < 15; ++i)  // their class has no provisioner: they stay Pending
