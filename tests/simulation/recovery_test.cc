@@ -228,36 +228,54 @@ TEST(RecoveryTest, APostThatWasCarriedOutInAnOutageIsNotCalledFailedForEver) {
       << status.recent_runs[0].failures.at(0).message;
 }
 
-TEST(RecoveryTest, RaisingTheHistoryLimitBringsNoSettledRunBack) {
-  World world({.quarantine = absl::Seconds(5)});
-  world.simulator().AddSnapshotClass("slow", kSimDriver, false);
-  world.simulator().volumes().SetBehaviour(
-      "slow", {.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(590)});
-  world.simulator().AddClaim("default", "a-slow", {{"app", "db"}});
-  world.StartExecutor("executor-0");
-  world.AddPolicy("p", {{"schedule", "@every 60s"},
-                        {"startingDeadlineSeconds", 20},
-                        {"runHistoryLimit", 2},
-                        {"snapshotClassName", "slow"},
-                        {"readyTimeoutSeconds", 3600},
-                        {"retention", {{"keepLast", 8}}}});
-  world.StartScheduler("scheduler-0");
-  world.RunFor(absl::Seconds(65));  // the first snapshot of a-slow takes ten minutes
-  world.PatchPolicy("p", {{"spec", {{"snapshotClassName", "sim"}}}});
-  world.simulator().AddClaim("default", "b-fast", {{"app", "db"}});
-  std::map<absl::Time, int> settled;
-  world.RunFor(absl::Seconds(420));
-  world.PatchPolicy("p", {{"spec", {{"runHistoryLimit", 20}}}});
+// A policy whose first run takes ten minutes; the limit of its history is raised from 2 to 20 when
+// younger runs have gone from the record.
+class HistoryLimitTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    world.simulator().AddSnapshotClass("slow", kSimDriver, false);
+    world.simulator().volumes().SetBehaviour(
+        "slow", {.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(590)});
+    world.simulator().AddClaim("default", "a-slow", {{"app", "db"}});
+    world.StartExecutor("executor-0");
+    world.AddPolicy("p", {{"schedule", "@every 60s"},
+                          {"startingDeadlineSeconds", 20},
+                          {"runHistoryLimit", 2},
+                          {"snapshotClassName", "slow"},
+                          {"readyTimeoutSeconds", 3600},
+                          {"retention", {{"keepLast", 8}}}});
+    world.StartScheduler("scheduler-0");
+    world.RunFor(absl::Seconds(65));
+    world.PatchPolicy("p", {{"spec", {{"snapshotClassName", "sim"}}}});
+    world.simulator().AddClaim("default", "b-fast", {{"app", "db"}});
+    world.RunFor(absl::Seconds(420));
+    world.PatchPolicy("p", {{"spec", {{"runHistoryLimit", 20}}}});
+  }
+
+  World world{{.quarantine = absl::Seconds(5)}};
+};
+
+TEST_F(HistoryLimitTest, NoSettledRunComesBack) {
   std::set<absl::Time> odd;
   for (int i = 0; i < 600; ++i) {
     world.RunFor(absl::Seconds(1));
-    for (const RunRecord& run : world.StatusOf("p").recent_runs)
-      for (const RunFailure& f : run.failures)
+    for (const RunRecord& run : world.StatusOf("p").recent_runs) {
+      for (const RunFailure& f : run.failures) {
         if (f.reason == Reason::kDeleted) odd.insert(run.instant);
+      }
+    }
   }
   EXPECT_THAT(odd, IsEmpty());
   EXPECT_EQ(world.StatusOf("p").missed_runs, 0);
   EXPECT_THAT(world.oracle().violations(), IsEmpty());
+}
+
+TEST_F(HistoryLimitTest, TheNextSchedulerMakesNoNegativeCount) {
+  world.RunFor(absl::Seconds(180));  // the first has settled
+  world.Kill("scheduler-0");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(90));
+  EXPECT_EQ(world.StatusOf("p").epoch, 2);  // it could write its status at all
 }
 
 TEST(RecoveryTest, ASchedulerWhoseClockWasWrongAtItsStartPrunesOnceItIsRight) {
@@ -336,32 +354,6 @@ TEST(RecoveryTest, AClockSetBackAnHourStopsNoPolicy) {
     world.RunFor(absl::Minutes(4));
     EXPECT_GE(world.oracle().counts().created - created, 2) << back;
   }
-}
-
-TEST(RecoveryTest, RaisingTheHistoryLimitMakesNoNegativeCount) {
-  World world({.quarantine = absl::Seconds(5)});
-  world.simulator().AddSnapshotClass("slow", kSimDriver, false);
-  world.simulator().volumes().SetBehaviour(
-      "slow", {.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(590)});
-  world.simulator().AddClaim("default", "a-slow", {{"app", "db"}});
-  world.StartExecutor("executor-0");
-  world.AddPolicy("p", {{"schedule", "@every 60s"},
-                        {"startingDeadlineSeconds", 20},
-                        {"runHistoryLimit", 2},
-                        {"snapshotClassName", "slow"},
-                        {"readyTimeoutSeconds", 3600},
-                        {"retention", {{"keepLast", 8}}}});
-  world.StartScheduler("scheduler-0");
-  world.RunFor(absl::Seconds(65));  // the first snapshot of a-slow takes ten minutes
-  world.PatchPolicy("p", {{"spec", {{"snapshotClassName", "sim"}}}});
-  world.simulator().AddClaim("default", "b-fast", {{"app", "db"}});
-  world.RunFor(absl::Seconds(420));
-  world.PatchPolicy("p", {{"spec", {{"runHistoryLimit", 20}}}});
-  world.RunFor(absl::Seconds(180));  // the first has settled
-  world.Kill("scheduler-0");
-  world.StartScheduler("scheduler-1");
-  world.RunFor(absl::Seconds(90));
-  EXPECT_EQ(world.StatusOf("p").epoch, 2);  // it could write its status at all
 }
 
 TEST(RecoveryTest, LateReadinessIsToldOfMoreThanTenVolumesAfterFailover) {

@@ -4,34 +4,19 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "common/model/names.h"
 #include "common/model/reason.h"
+#include "tests/simulation/refusing.h"
 #include "tests/simulation/world.h"
 
 namespace snapkeeper {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-// Instants of `@every period` in (after, until].
-std::vector<absl::Time> Every(absl::Duration period, absl::Time after, absl::Time until) {
-  std::vector<absl::Time> instants;
-  const int64_t step = absl::ToInt64Seconds(period);
-  for (int64_t k = absl::ToUnixSeconds(after) / step + 1; absl::FromUnixSeconds(k * step) <= until;
-       ++k) {
-    instants.push_back(absl::FromUnixSeconds(k * step));
-  }
-  return instants;
-}
 
 class ScheduleTest : public ::testing::Test {
  protected:
@@ -208,209 +193,6 @@ TEST_F(ScheduleTest, AnExecutorThatCannotWorkKeepsNobodyFromTheirSnapshots) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
-// "3 succeeded", "1 skipped (Overlap)": what became of the volumes of the policy's runs, oldest
-// first.
-std::vector<std::string> Outcomes(const PolicyStatus& status) {
-  std::vector<std::string> outcomes;
-  for (auto run = status.recent_runs.rbegin(); run != status.recent_runs.rend(); ++run) {
-    std::string text;
-    const RunCounts& c = run->counts;
-    for (const auto& [count, word] :
-         {std::pair(c.succeeded, "succeeded"), std::pair(c.succeeded_late, "succeeded late"),
-          std::pair(c.failed, "failed"), std::pair(c.skipped, "skipped"),
-          std::pair(c.cancelled, "cancelled"), std::pair(c.pending, "pending")}) {
-      if (count > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, word);
-    }
-    if (!run->failures.empty() && run->failures[0].reason != Reason::kNone)
-      text += fmt::format(" ({})", ToString(run->failures[0].reason));
-    outcomes.push_back(std::move(text));
-  }
-  return outcomes;
-}
-
-// Each snapshot takes 33 seconds to be ready, and there is an instant every 20.
-class OverlapTest : public ::testing::Test {
- protected:
-  OverlapTest() : world_({.quarantine = absl::Seconds(5), .ready_after = absl::Seconds(33)}) {
-    world_.simulator().AddClaim("default", "data", {{"app", "db"}});
-    world_.StartExecutor("executor-0");
-    world_.RunFor(absl::Seconds(3));
-    world_.AddPolicy("dense", {{"schedule", "@every 20s"},
-                               {"startingDeadlineSeconds", 15},
-                               {"readyTimeoutSeconds", 50},
-                               {"runHistoryLimit", 20}});
-    world_.StartScheduler("scheduler-0");
-    first_ = Every(absl::Seconds(20), world_.Now(), world_.Now() + absl::Seconds(20)).front();
-  }
-  // Up to `time` after the first instant.
-  void RunUntil(absl::Duration time) { world_.RunFor(first_ + time - world_.Now()); }
-  // "40+13": one that was asked for 13 seconds after the third instant.
-  std::vector<std::string> Asked() {
-    std::map<absl::Time, std::string> asked;
-    for (const auto& snapshot : world_.SnapshotsOf("dense")) {
-      const absl::Time instant = *ParseInstant(snapshot->instant);
-      asked[instant] = fmt::format("{}+{}", absl::ToInt64Seconds(instant - first_),
-                                   absl::ToInt64Seconds(snapshot->meta.created - instant));
-    }
-    std::vector<std::string> texts;
-    for (const auto& [instant, text] : asked) texts.push_back(text);
-    return texts;
-  }
-
-  World world_;
-  absl::Time first_;
-};
-
-TEST_F(OverlapTest, AVolumeWaitsForItsEarlierSnapshotAndIsSkippedAtTheStartingDeadline) {
-  RunUntil(absl::Seconds(105));
-  EXPECT_THAT(Asked(), ElementsAre("0+0", "20+13", "60+6", "100+0"));
-  EXPECT_THAT(Outcomes(world_.StatusOf("dense")),
-              ElementsAre("1 succeeded", "1 succeeded", "1 skipped (Overlap)", "1 succeeded",
-                          "1 skipped (Overlap)"));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
-}
-
-TEST_F(OverlapTest, ASnapshotPastItsReadyTimeoutBlocksNoLonger) {
-  world_.simulator().volumes().SetDefaultBehaviour({.never_ready = true});
-  RunUntil(absl::Seconds(65));
-  EXPECT_THAT(Asked(), ElementsAre("0+0", "40+10"));
-}
-
-TEST_F(OverlapTest, WhatWaitsIsCancelledWhenThePolicyIsSuspendedAndWhatIsPostedSettles) {
-  RunUntil(absl::Seconds(22));
-  world_.PatchPolicy("dense", {{"spec", {{"suspend", true}}}});
-  RunUntil(absl::Seconds(60));
-  EXPECT_THAT(Asked(), ElementsAre("0+0"));
-  EXPECT_THAT(Outcomes(world_.StatusOf("dense")), ElementsAre("1 succeeded", "1 cancelled"));
-}
-
-TEST_F(OverlapTest, WhatWaitsForgoesItsSnapshotWhenThePolicyIsDeleted) {
-  RunUntil(absl::Seconds(22));
-  world_.DeletePolicy("dense");
-  RunUntil(absl::Seconds(60));
-  EXPECT_EQ(world_.oracle().counts().created, 1);
-}
-
-TEST_F(OverlapTest, WhatWaitsFailsAtOnceWhenItsClaimIsGone) {
-  RunUntil(absl::Seconds(22));
-  auto& store = world_.simulator().store();
-  const ObjectKey claim{Kind::kClaim, "default", "data"};
-  ASSERT_TRUE(store.Delete(claim, {}, "admin").ok());
-  // The snapshot that is not ready holds it.
-  ASSERT_TRUE(
-      store.Patch(claim, {{"metadata", {{"finalizers", nullptr}}}}, /*status=*/false, "admin")
-          .ok());
-  RunUntil(absl::Seconds(24));
-  EXPECT_THAT(Outcomes(world_.StatusOf("dense")),
-              ElementsAre("1 pending", "1 failed (ClaimNotFound)"));
-}
-
-TEST_F(OverlapTest, OneThatIsReadyAfterItsDeadlineTurnsFromFailedToSucceededLate) {
-  world_.PatchPolicy("dense",
-                     {{"spec", {{"readyTimeoutSeconds", 25}, {"startingDeadlineSeconds", 1}}}});
-  RunUntil(absl::Seconds(27));
-  EXPECT_THAT(Outcomes(world_.StatusOf("dense")),
-              ElementsAre("1 failed (NotReadyInTime)", "1 skipped (Overlap)"));
-  EXPECT_FALSE(world_.StatusOf("dense").last_successful_time.has_value());
-  RunUntil(absl::Seconds(36));
-  EXPECT_THAT(Outcomes(world_.StatusOf("dense")),
-              ElementsAre("1 succeeded late", "1 skipped (Overlap)"));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
-}
-
-TEST_F(OverlapTest, APostedOneThatVanishedWhileNobodyScheduledHasFailed) {
-  RunUntil(absl::Seconds(12));
-  world_.Kill("scheduler-0");
-  const auto taken = world_.SnapshotsOf("dense");
-  ASSERT_THAT(taken, SizeIs(1));
-  ASSERT_TRUE(world_.simulator()
-                  .store()
-                  .Delete({Kind::kSnapshot, "default", taken[0]->meta.name}, {}, "admin")
-                  .ok());
-  world_.RunFor(absl::Seconds(2));
-  world_.StartScheduler("scheduler-1");
-  RunUntil(absl::Seconds(19));
-  EXPECT_THAT(Outcomes(world_.StatusOf("dense")), ElementsAre("1 failed"));
-  EXPECT_EQ(world_.oracle().counts().created, 1);
-}
-
-// No executor is there, so that nothing is posted until a test starts one.
-class UnpostedTest : public ::testing::Test {
- protected:
-  UnpostedTest() {
-    for (const char* claim : {"data-0", "data-1", "data-2"})
-      world_.simulator().AddClaim("default", claim, {{"app", "db"}});
-    world_.RunFor(absl::Seconds(3));
-    world_.AddPolicy("waits", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 1200}});
-    world_.StartScheduler("scheduler-0");
-    const absl::Time now = world_.Now();
-    world_.RunFor(Every(absl::Seconds(60), now, now + absl::Minutes(1)).front() - now +
-                  absl::Seconds(5));
-  }
-
-  World world_{World::Options{}};
-};
-
-TEST_F(UnpostedTest, SuspendingThePolicyCancelsWhatIsNotPosted) {
-  world_.PatchPolicy("waits", {{"spec", {{"suspend", true}}}});
-  world_.RunFor(absl::Seconds(5));
-  world_.StartExecutor("executor-0");
-  world_.RunFor(absl::Seconds(30));
-  EXPECT_EQ(world_.oracle().counts().created, 0);
-  EXPECT_THAT(Outcomes(world_.StatusOf("waits")), ElementsAre("3 cancelled"));
-}
-
-TEST_F(UnpostedTest, DeletingThePolicyEndsWhatIsNotPosted) {
-  world_.DeletePolicy("waits");
-  world_.RunFor(absl::Seconds(5));
-  world_.StartExecutor("executor-0");
-  world_.RunFor(absl::Seconds(30));
-  EXPECT_EQ(world_.oracle().counts().created, 0);
-}
-
-TEST_F(UnpostedTest, APolicyThatIsBeingDeletedPostsNothing) {
-  world_.PatchPolicy("waits", {{"metadata", {{"finalizers", {"example.com/slow"}}}}});
-  world_.DeletePolicy("waits");
-  ASSERT_TRUE(world_.PolicyOf("waits")->meta.deleting);
-  world_.RunFor(absl::Seconds(5));
-  world_.StartExecutor("executor-0");
-  world_.RunFor(absl::Minutes(3));
-  EXPECT_EQ(world_.oracle().counts().created, 0);
-}
-
-TEST_F(UnpostedTest, AfterAnEditTheNextSchedulerSkipsTheRestOfTheRun) {
-  world_.Kill("scheduler-0");
-  world_.PatchPolicy("waits", {{"spec", {{"readyTimeoutSeconds", 300}}}});
-  world_.StartExecutor("executor-0");
-  world_.StartScheduler("scheduler-1");
-  world_.RunFor(absl::Seconds(30));
-  EXPECT_EQ(world_.oracle().counts().created, 0);
-  EXPECT_THAT(Outcomes(world_.StatusOf("waits")), ElementsAre("3 skipped"));
-}
-
-TEST_F(UnpostedTest, MoreThanTenOpenRunsAreSkipped) {
-  world_.RunFor(absl::Minutes(11) + absl::Seconds(15));
-  EXPECT_THAT(Outcomes(world_.StatusOf("waits")),
-              AllOf(SizeIs(12), Contains("3 pending").Times(10),
-                    Contains("3 skipped (TooManyOpen)").Times(2)));
-}
-
-TEST(PruneTest, RunsThatSettleNoSoonerThanTheNextBeginsDoNotHoldUpPruning) {
-  World world({.quarantine = absl::Seconds(5), .ready_after = absl::Seconds(11)});
-  world.simulator().AddClaim("default", "data", {{"app", "db"}});
-  world.StartExecutor("executor-0");
-  world.AddPolicy("slow", {{"schedule", "@every 10s"},
-                           {"startingDeadlineSeconds", 60},
-                           {"retention", {{"keepLast", 2}}}});
-  world.StartScheduler("scheduler-0");
-  for (int minute = 0; minute < 10; ++minute) {
-    world.RunFor(absl::Minutes(1));
-    EXPECT_LE(world.SnapshotsOf("slow").size(), 6u) << "after minute " << minute;
-  }
-  EXPECT_GT(world.oracle().counts().deleted, 20);
-  EXPECT_THAT(world.oracle().violations(), IsEmpty());
-}
-
 // Only the first snapshot can be taken, and no status of a policy is.
 class OneCreate : public FaultPlan {
  public:
@@ -440,228 +222,6 @@ TEST_F(ScheduleTest, OfAPolicySuspendedMeanwhileTheNextSchedulerPostsNothingMore
   world_.RunFor(absl::Minutes(1));
   EXPECT_EQ(world_.oracle().counts().created, 1);
   EXPECT_THAT(Outcomes(world_.StatusOf("stopped")), ElementsAre("1 succeeded"));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
-}
-
-// What prunes the snapshots of one claim, "data".
-class SeriesTest : public ::testing::Test {
- protected:
-  SeriesTest() : world_({.quarantine = absl::Seconds(5)}) {
-    AddClaim();
-    world_.simulator().AddSnapshotClass("stuck", kSimDriver, /*is_default=*/false);
-    world_.simulator().volumes().SetBehaviour("stuck", {.never_ready = true});
-    world_.StartExecutor("executor-0");
-    world_.RunFor(absl::Seconds(3));
-  }
-  void AddClaim() { world_.simulator().AddClaim("default", "data", {{"app", "db"}}); }
-  void Start(const std::string& schedule, nlohmann::json retention,
-             const std::string& snapshot_class = "") {
-    world_.AddPolicy("pruned", {{"schedule", schedule},
-                                {"snapshotClassName", snapshot_class},
-                                {"readyTimeoutSeconds", 30},
-                                {"retention", std::move(retention)}});
-    world_.StartScheduler("scheduler-0");
-  }
-  Snapshot TakeFirst() {
-    while (world_.SnapshotsOf("pruned").empty()) world_.RunFor(absl::Seconds(1));
-    world_.RunFor(absl::Seconds(5));
-    return *world_.SnapshotsOf("pruned").front();
-  }
-  bool IsThere(const Snapshot& snapshot) {
-    const auto found =
-        world_.simulator().store().Find<Snapshot>(snapshot.meta.ns, snapshot.meta.name);
-    return found && found->meta.uid == snapshot.meta.uid && !found->meta.deleting;
-  }
-
-  World world_;
-};
-
-TEST_F(SeriesTest, AnUnreadyOneStaysUntilAnyReadyOneOfItsClaimHasANewerCut) {
-  Start("@every 1h", {{"keepLast", 5}, {"unreadyTtl", "60s"}}, "stuck");
-  const Snapshot unready = TakeFirst();
-  world_.RunFor(absl::Minutes(5));
-  EXPECT_TRUE(IsThere(unready));
-  ASSERT_TRUE(world_.simulator()
-                  .store()
-                  .Create(Kind::kSnapshot,
-                          {{"metadata", {{"namespace", "default"}, {"name", "foreign"}}},
-                           {"spec", {{"source", {{"persistentVolumeClaimName", "data"}}}}}},
-                          "admin")
-                  .ok());
-  world_.RunFor(absl::Seconds(10));
-  world_.PatchPolicy("pruned", {{"spec", {{"runHistoryLimit", 6}}}});  // it is looked at again
-  world_.RunFor(absl::Minutes(5));
-  EXPECT_FALSE(IsThere(unready));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
-}
-
-TEST_F(SeriesTest, AClaimMadeAnewUnderTheNameDoesNotLetTheOldOnesGo) {
-  Start("@every 60s", {{"keepLast", 2}, {"unreadyTtl", "60s"}}, "stuck");
-  const Snapshot unready = TakeFirst();
-  world_.PatchPolicy("pruned", {{"spec", {{"snapshotClassName", "sim"}}}});
-  auto& store = world_.simulator().store();
-  const ObjectKey claim{Kind::kClaim, "default", "data"};
-  ASSERT_TRUE(store.Delete(claim, {}, "admin").ok());
-  // The snapshot that is not ready holds it.
-  ASSERT_TRUE(
-      store.Patch(claim, {{"metadata", {{"finalizers", nullptr}}}}, /*status=*/false, "admin")
-          .ok());
-  AddClaim();
-  world_.RunFor(absl::Minutes(10));
-  EXPECT_GT(world_.oracle().counts().deleted, 3);
-  EXPECT_TRUE(IsThere(unready));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
-}
-
-TEST_F(SeriesTest, OneWhoseContentRefersToAnotherIsLeftAlone) {
-  Start("@every 60s", {{"keepLast", 2}, {"unreadyTtl", "60s"}});
-  const Snapshot first = TakeFirst();
-  ASSERT_TRUE(world_.simulator()
-                  .store()
-                  .Patch({Kind::kContent, "", first.bound_content},
-                         {{"spec", {{"volumeSnapshotRef", {{"uid", "another"}}}}}},
-                         /*status=*/false, "admin")
-                  .ok());
-  world_.RunFor(absl::Minutes(10));
-  EXPECT_GT(world_.oracle().counts().deleted, 3);
-  EXPECT_TRUE(IsThere(first));
-}
-
-TEST_F(SeriesTest, TheDataSourceOfAPendingClaimIsNotPruned) {
-  Start("@every 60s", {{"keepLast", 2}});
-  const Snapshot source = TakeFirst();
-  auto& store = world_.simulator().store();
-  ASSERT_TRUE(store
-                  .Create(Kind::kClaim,
-                          {{"metadata", {{"namespace", "default"}, {"name", "restored"}}},
-                           {"spec",
-                            {{"storageClassName", "not-there-yet"},
-                             {"accessModes", {"ReadWriteOnce"}},
-                             {"resources", {{"requests", {{"storage", "1Gi"}}}}},
-                             {"dataSource",
-                              {{"apiGroup", "snapshot.storage.k8s.io"},
-                               {"kind", "VolumeSnapshot"},
-                               {"name", source.meta.name}}}}}},
-                          "user")
-                  .ok());
-  world_.RunFor(absl::Minutes(5));
-  EXPECT_TRUE(IsThere(source));
-  ASSERT_TRUE(store.Delete({Kind::kClaim, "default", "restored"}, {}, "user").ok());
-  world_.RunFor(absl::Minutes(2));
-  EXPECT_FALSE(IsThere(source));
-}
-
-TEST_F(SeriesTest, TheNewestReadyOneStaysAsLongAsItsClaimDoes) {
-  Start("@every 10m", {{"maxAge", "60s"}, {"minReady", 0}});
-  const Snapshot newest = TakeFirst();
-  world_.RunFor(absl::Minutes(5));
-  EXPECT_TRUE(IsThere(newest));
-  ASSERT_TRUE(
-      world_.simulator().store().Delete({Kind::kClaim, "default", "data"}, {}, "admin").ok());
-  world_.PatchPolicy("pruned", {{"spec", {{"runHistoryLimit", 6}}}});  // it is looked at again
-  world_.RunFor(absl::Minutes(2));
-  EXPECT_FALSE(IsThere(newest));
-}
-
-TEST_F(SeriesTest, NoneIsPrunedBeforeItsRunHasSettled) {
-  auto& store = world_.simulator().store();
-  world_.simulator().AddSnapshotClass("idle", "idle.example", /*is_default=*/true);
-  ASSERT_TRUE(store
-                  .Create(Kind::kVolume,
-                          {{"metadata", {{"name", "idle"}}},
-                           {"spec",
-                            {{"capacity", {{"storage", "1Gi"}}},
-                             {"accessModes", {"ReadWriteOnce"}},
-                             {"csi", {{"driver", "idle.example"}, {"volumeHandle", "h"}}}}}},
-                          "admin")
-                  .ok());
-  ASSERT_TRUE(
-      store
-          .Create(
-              Kind::kClaim,
-              {{"metadata",
-                {{"namespace", "default"}, {"name", "never-ready"}, {"labels", {{"app", "db"}}}}},
-               {"spec",
-                {{"storageClassName", ""},
-                 {"volumeName", "idle"},
-                 {"accessModes", {"ReadWriteOnce"}},
-                 {"resources", {{"requests", {{"storage", "1Gi"}}}}}}}},
-              "admin")
-          .ok());
-  Start("@every 60s", {{"keepLast", 1}});
-  world_.PatchPolicy("pruned", {{"spec", {{"readyTimeoutSeconds", 600}}}});
-  world_.RunFor(absl::Seconds(10));
-  std::vector<Snapshot> first;
-  while (first.size() < 2) {
-    world_.RunFor(absl::Seconds(1));
-    first.clear();
-    for (const auto& snapshot : world_.SnapshotsOf("pruned")) first.push_back(*snapshot);
-  }
-  if (first[0].source_claim != "data") std::swap(first[0], first[1]);
-  world_.RunFor(absl::Minutes(9));
-  EXPECT_TRUE(IsThere(first[0]));
-  world_.RunFor(absl::Minutes(3));
-  EXPECT_FALSE(IsThere(first[0]));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
-}
-
-TEST_F(SeriesTest, WhatComesOfAgeBetweenRunsIsPrunedThen) {
-  Start("@every 1h", {{"maxAge", "90m"}});
-  const Snapshot first = TakeFirst();
-  world_.RunFor(absl::Minutes(89));
-  EXPECT_TRUE(IsThere(first));
-  world_.RunFor(absl::Minutes(2));
-  EXPECT_FALSE(IsThere(first));
-}
-
-// The first request to delete a snapshot meets a change of it.
-class OneConflict : public FaultPlan {
- public:
-  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
-    return verb == Verb::kDelete && key.kind == Kind::kSnapshot && deletes_++ == 0
-               ? Fault::Fail(absl::AbortedError("conflict"))
-               : Fault();
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-
- private:
-  int deletes_ = 0;
-};
-
-TEST_F(SeriesTest, WhatTheExecutorSparedIsPlannedAgainSoon) {
-  OneConflict conflict;
-  world_.simulator().SetFaultPlan(&conflict);
-  Start("@every 1h", {{"keepLast", 1}});
-  const Snapshot first = TakeFirst();
-  while (world_.SnapshotsOf("pruned").size() < 2) world_.RunFor(absl::Seconds(1));
-  world_.RunFor(absl::Seconds(20));
-  EXPECT_TRUE(IsThere(first));
-  world_.RunFor(absl::Seconds(40));
-  EXPECT_FALSE(IsThere(first));
-  world_.simulator().SetFaultPlan(nullptr);
-}
-
-// Nobody can take a snapshot.
-class NoCreates : public FaultPlan {
- public:
-  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
-    return verb == Verb::kCreate && key.kind == Kind::kSnapshot
-               ? Fault::Fail(absl::UnavailableError("down"))
-               : Fault();
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-};
-
-TEST_F(SeriesTest, AnOutageDoesNotEatTheHistory) {
-  Start("@every 60s", {{"maxAge", "5m"}});
-  world_.RunFor(absl::Minutes(10));
-  NoCreates down;
-  world_.simulator().SetFaultPlan(&down);
-  world_.RunFor(absl::Minutes(20));
-  EXPECT_GE(world_.SnapshotsOf("pruned").size(), 3u);
-  world_.simulator().SetFaultPlan(nullptr);
-  world_.RunFor(absl::Minutes(10));
-  EXPECT_LE(world_.SnapshotsOf("pruned").size(), 7u);
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
@@ -768,24 +328,13 @@ TEST_F(ScheduleTest, ARunThatCouldNotBePostedYetIsTakenOverByTheNextScheduler) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
-// The API server takes no status of a policy.
-class NoStatusWrites : public FaultPlan {
- public:
-  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
-    return verb == Verb::kPatch && key.kind == Kind::kPolicy
-               ? Fault::Fail(absl::PermissionDeniedError("no"))
-               : Fault();
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-};
-
 TEST_F(ScheduleTest, AStatusThatCouldNotBeWrittenForLongIsWrittenWhenItCan) {
   world_.AddPolicy(
       "mute",
       {{"schedule", "@every 10s"}, {"runHistoryLimit", 20}, {"retention", {{"keepLast", 100}}}});
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Seconds(5));
-  NoStatusWrites refused;
+  Refusing refused(Verb::kPatch, Kind::kPolicy, absl::PermissionDeniedError("no"));
   world_.simulator().SetFaultPlan(&refused);
   world_.RunFor(absl::Minutes(10));
   world_.simulator().SetFaultPlan(nullptr);
@@ -802,7 +351,7 @@ TEST_F(ScheduleTest, ASnapshotIsNotPrunedBeforeItsOutcomeIsWritten) {
   world_.oracle().ExpectAll(*world_.PolicyOf("mute"));
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(1));
-  NoStatusWrites refused;
+  Refusing refused(Verb::kPatch, Kind::kPolicy, absl::PermissionDeniedError("no"));
   world_.simulator().SetFaultPlan(&refused);
   world_.RunFor(absl::Minutes(1));
   world_.Kill("scheduler-0");
@@ -996,22 +545,11 @@ TEST_F(ScheduleTest, AClockThatIsAYearAheadForAMinuteFailsNothingThatIsUnderWay)
   EXPECT_EQ(run.counts.succeeded_late, 0);
 }
 
-// One executor may not list snapshots; all else works.
-class NoListFor : public FaultPlan {
- public:
-  Fault OnRequest(std::string_view user, Verb verb, const ObjectKey& key) override {
-    return user == "executor-1" && verb == Verb::kList && key.kind == Kind::kSnapshot
-               ? Fault::Fail(absl::PermissionDeniedError("no"))
-               : Fault();
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-};
-
 TEST_F(ScheduleTest, AnExecutorThatCannotListLearnsWhatIsReady) {
   world_.simulator().AddSnapshotClass("slow", kSimDriver, /*is_default=*/false);
   world_.simulator().volumes().SetBehaviour("slow", {.ready_after = absl::Minutes(2)});
   world_.AddPolicy("fast", {{"schedule", "@every 1h"}, {"snapshotClassName", "slow"}});
-  NoListFor fault;
+  Refusing fault(Verb::kList, Kind::kSnapshot, absl::PermissionDeniedError("no"), "executor-1");
   world_.simulator().SetFaultPlan(&fault);
   world_.Kill("executor-1");
   world_.StartExecutor("executor-1");

@@ -235,6 +235,14 @@ void World::DeletePolicy(const std::string& name, const std::string& ns) {
   ASSERT_TRUE(deleted.ok()) << deleted.status();
 }
 
+void World::DeleteClaim(const std::string& name, const std::string& ns) {
+  const ObjectKey claim{Kind::kClaim, ns, name};
+  ASSERT_TRUE(simulator_.store().Delete(claim, {}, "admin").ok());
+  ASSERT_TRUE(simulator_.store()
+                  .Patch(claim, {{"metadata", {{"finalizers", nullptr}}}}, false, "admin")
+                  .ok());
+}
+
 std::shared_ptr<const Policy> World::PolicyOf(const std::string& name, const std::string& ns) {
   return simulator_.store().Find<Policy>(ns, name);
 }
@@ -262,5 +270,33 @@ std::vector<EventLoop*> World::Loops() {
 }
 
 void World::RunFor(absl::Duration time) { snapkeeper::RunFor(clock_, Loops(), time); }
+
+std::vector<absl::Time> Every(absl::Duration period, absl::Time after, absl::Time until) {
+  std::vector<absl::Time> instants;
+  const int64_t step = absl::ToInt64Seconds(period);
+  for (int64_t k = absl::ToUnixSeconds(after) / step + 1; absl::FromUnixSeconds(k * step) <= until;
+       ++k) {
+    instants.push_back(absl::FromUnixSeconds(k * step));
+  }
+  return instants;
+}
+
+std::vector<std::string> Outcomes(const PolicyStatus& status) {
+  std::vector<std::string> outcomes;
+  for (auto run = status.recent_runs.rbegin(); run != status.recent_runs.rend(); ++run) {
+    std::string text;
+    const RunCounts& c = run->counts;
+    for (const auto& [count, word] :
+         {std::pair(c.succeeded, "succeeded"), std::pair(c.succeeded_late, "succeeded late"),
+          std::pair(c.failed, "failed"), std::pair(c.skipped, "skipped"),
+          std::pair(c.cancelled, "cancelled"), std::pair(c.pending, "pending")}) {
+      if (count > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, word);
+    }
+    if (!run->failures.empty() && run->failures[0].reason != Reason::kNone)
+      text += fmt::format(" ({})", ToString(run->failures[0].reason));
+    outcomes.push_back(std::move(text));
+  }
+  return outcomes;
+}
 
 }  // namespace snapkeeper

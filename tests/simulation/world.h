@@ -78,6 +78,8 @@ class World {
   void PatchPolicy(const std::string& name, const nlohmann::json& patch,
                    const std::string& ns = "default");
   void DeletePolicy(const std::string& name, const std::string& ns = "default");
+  // At once, although a snapshot that is not ready holds it.
+  void DeleteClaim(const std::string& name, const std::string& ns = "default");
   std::shared_ptr<const Policy> PolicyOf(const std::string& name,
                                          const std::string& ns = "default");
   PolicyStatus StatusOf(const std::string& name, const std::string& ns = "default");
@@ -145,6 +147,13 @@ class World {
   std::map<uint64_t, Timer> in_transit_;
   uint64_t next_transit_ = 0;
 };
+
+// Instants of `@every period` in (after, until].
+std::vector<absl::Time> Every(absl::Duration period, absl::Time after, absl::Time until);
+
+// "3 succeeded", "1 skipped (Overlap)": what became of the volumes of the policy's runs, oldest
+// first.
+std::vector<std::string> Outcomes(const PolicyStatus& status);
 
 }  // namespace snapkeeper
 
