@@ -25,19 +25,6 @@ constexpr absl::Duration kRecheckPaused = absl::Seconds(1);
 constexpr absl::Duration kAnswerAfterPost = absl::Minutes(1);
 constexpr absl::Duration kAnswerOfPrune = absl::Minutes(5);
 
-// Verdicts that no other attempt can change, whatever their code.
-bool IsFinal(const absl::Status& status) {
-  switch (ReasonOf(status)) {
-    case Reason::kNotReadyInTime:
-    case Reason::kDeleted:
-    case Reason::kWrongVolume:
-    case Reason::kNameConflict:
-      return true;
-    default:
-      return !IsRetryable(status);
-  }
-}
-
 }  // namespace
 
 Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics,
@@ -276,7 +263,7 @@ void Dispatcher::OnLost(const std::string& job_id, const absl::Status& why) {
 void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   Create& create = CreateOf(entry);
   if (entry.withdrawn && !entry.created && absl::IsCancelled(status)) return Finish(entry, status);
-  if (IsFinal(status) && !(absl::IsCancelled(status) && !entry.withdrawn))
+  if (!IsRetryable(status) && !(absl::IsCancelled(status) && !entry.withdrawn))
     return Finish(entry, status);
   entry.last_error = status;
   const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));

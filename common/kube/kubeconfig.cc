@@ -214,6 +214,10 @@ absl::Status ReadCluster(const Section& cluster, Source& source) {
   if (!absl::StartsWith(source.server, "https://") && !absl::StartsWith(source.server, "http://")) {
     return cluster.Error("server must begin with https:// or http://");
   }
+  // It is named in logs and metrics.
+  if (absl::StrContains(source.server, '@')) {
+    return cluster.Error("server must not hold a password; the user's username and password may");
+  }
   source.proxy = cluster.Get("proxy-url");
   if (!source.proxy.empty() && !absl::StartsWith(source.proxy, "http://") &&
       !absl::StartsWith(source.proxy, "https://") && !absl::StartsWith(source.proxy, "socks5://")) {

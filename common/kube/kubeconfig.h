@@ -30,8 +30,9 @@ struct Credentials {
 // over token as soon as it can be read), username with password, as, as-uid, as-groups,
 // as-user-extra; *-data before the path form; relative paths from the folder of the file that has
 // them. Refused: exec and auth-provider plugins (Unimplemented: a daemon has nobody to log in),
-// credentials over http://, a CA together with insecure-skip-tls-verify, encrypted keys. The
-// proxies of the environment are not used. Errors name the file and the entry, never a secret.
+// credentials over http:// or in the server's URL, a CA together with insecure-skip-tls-verify,
+// encrypted keys. The proxies of the environment are not used. Errors name the file and the entry,
+// never a secret.
 //
 // Owned by main(). Loop thread only; reading small files blocks it for microseconds.
 class KubeConfig {

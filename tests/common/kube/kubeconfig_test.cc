@@ -313,6 +313,7 @@ TEST_F(KubeConfigTest, RefusesWithTheNameOfTheEntry) {
       {https, "{as-groups: [x]}", invalid, "as-groups needs \"as\""},
       {https, "{as: \"a\\r\\nEvil: x\"}", invalid, "control character"},
       {"{server: 'http://k'}", "{token: t}", invalid, "in the clear"},
+      {"{server: 'https://me:secret@k'}", "{}", invalid, "must not hold a password"},
       {"{server: 'http://127.0.0.1:1'}", "{username: me, password: p}", invalid, "in the clear"},
       {"[]", "{}", invalid, "cluster \"c\" is not a map"},
       {"{server: [1]}", "{}", invalid, "config"},
