@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/kube/json.h"
+#include "common/model/clock.h"
 #include "simulator/api_error.h"
 
 namespace snapkeeper {
@@ -30,9 +31,7 @@ struct Simulator::Session {
   Simulator* simulator;  // null once it is gone
   EventLoop* loop;       // null once the handle is gone
   std::string user;
-  // By the newest reply, the server's clock minus the client's Elapsed() is between these
-  // (KubeClient::ServerClock).
-  std::optional<std::pair<absl::Time, absl::Time>> server_clock;
+  ServerClock server_clock;
 };
 
 // One watch. Events wait in `inbox` until the client's loop turns.
@@ -53,7 +52,7 @@ class Simulator::Client : public KubeApi {
  public:
   Client(Simulator& simulator, EventLoop& loop, std::string user)
       : session_(
-            std::make_shared<Session>(Session{&simulator, &loop, std::move(user), std::nullopt})) {
+            std::make_shared<Session>(Session{&simulator, &loop, std::move(user), ServerClock()})) {
     simulator.sessions_.insert(session_.get());
   }
   ~Client() override {
@@ -144,10 +143,7 @@ class Simulator::Client : public KubeApi {
   }
 
   std::optional<absl::Duration> ClockOffset() const override {
-    if (!session_->server_clock) return std::nullopt;
-    const auto& [earliest, latest] = *session_->server_clock;
-    const absl::Time ours = session_->loop->Now() - session_->loop->Elapsed();
-    return ours < earliest ? ours - earliest : ours > latest ? ours - latest : absl::ZeroDuration();
+    return session_->server_clock.Offset(session_->loop->Now(), session_->loop->Elapsed());
   }
 
  private:
@@ -197,7 +193,7 @@ class Simulator::Client : public KubeApi {
         // As from a Date header, in whole seconds.
         const absl::Time date = absl::FromUnixSeconds(absl::ToUnixSeconds(served));
         Answer(session, pending, std::move(result), [session, sent, date] {
-          session->server_clock = {date - session->loop->Elapsed(), date + absl::Seconds(1) - sent};
+          session->server_clock.Hear(date, sent, session->loop->Elapsed());
         });
       });
     });

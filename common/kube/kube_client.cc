@@ -332,11 +332,7 @@ bool KubeClient::OnFrame(Watching& watching, std::string_view text) {
 }
 
 std::optional<absl::Duration> KubeClient::ClockOffset() const {
-  if (!server_clock_) return std::nullopt;
-  const absl::Time ours = loop_.Now() - loop_.Elapsed();
-  if (ours < server_clock_->earliest) return ours - server_clock_->earliest;
-  if (ours > server_clock_->latest) return ours - server_clock_->latest;
-  return absl::ZeroDuration();
+  return server_clock_.Offset(loop_.Now(), loop_.Elapsed());
 }
 
 absl::Status KubeClient::health() const {
@@ -404,13 +400,8 @@ absl::StatusOr<HttpResponse> KubeClient::OnAnswer(std::string_view method,
   };
   absl::Time date;
   // Of a watch it is the time of its beginning.
-  if (sent && absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", header("date"), &date, nullptr)) {
-    const ServerClock heard{date - now, date + absl::Seconds(1) - *sent};
-    const ServerClock known = server_clock_.value_or(heard);
-    server_clock_ = {std::max(heard.earliest, known.earliest),
-                     std::min(heard.latest, known.latest)};
-    if (server_clock_->earliest > server_clock_->latest) server_clock_ = heard;  // it was set
-  }
+  if (sent && absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", header("date"), &date, nullptr))
+    server_clock_.Hear(date, *sent, now);
   if (const std::string warning = header("warning"); !warning.empty()) {
     log_.Debug("the API server warns", {{"warning", warning}});
   }

@@ -18,6 +18,7 @@
 #include "common/kube/api.h"
 #include "common/kube/json.h"
 #include "common/kube/kubeconfig.h"
+#include "common/model/clock.h"
 
 namespace snapkeeper {
 
@@ -94,11 +95,7 @@ class KubeClient : public KubeApi {
   const Options options_;
   const std::string host_;
   const std::unique_ptr<Worker> worker_;
-  // The server's clock minus Elapsed() is between these.
-  struct ServerClock {
-    absl::Time earliest, latest;
-  };
-  std::optional<ServerClock> server_clock_;
+  ServerClock server_clock_;
   absl::Status failure_;  // of the newest request, Ok after one that was answered
   absl::Duration failed_at_;
   absl::flat_hash_set<std::string> unreadable_;  // logged already

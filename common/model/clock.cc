@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace snapkeeper {
 
 absl::Status CheckClock(std::optional<absl::Duration> clock_offset) {
@@ -15,6 +17,23 @@ absl::Status CheckClock(std::optional<absl::Duration> clock_offset) {
       "set right",
       absl::FormatDuration(absl::Trunc(absl::AbsDuration(*clock_offset), absl::Seconds(1))),
       *clock_offset > absl::ZeroDuration() ? "ahead of" : "behind"));
+}
+
+void ServerClock::Hear(absl::Time date, absl::Duration sent, absl::Duration received) {
+  const absl::Time earliest = date - received, latest = date + absl::Seconds(1) - sent;
+  heard_ = true;
+  earliest_ = std::max(earliest_, earliest);
+  latest_ = std::min(latest_, latest);
+  if (earliest_ <= latest_) return;
+  earliest_ = earliest;
+  latest_ = latest;
+}
+
+std::optional<absl::Duration> ServerClock::Offset(absl::Time now, absl::Duration elapsed) const {
+  if (!heard_) return std::nullopt;
+  const absl::Time ours = now - elapsed;
+  if (ours < earliest_) return ours - earliest_;
+  return ours > latest_ ? ours - latest_ : absl::ZeroDuration();
 }
 
 }  // namespace snapkeeper
