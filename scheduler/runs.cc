@@ -290,9 +290,9 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     if (instant != run.instant) continue;
     RunVolume& volume = run.volumes[snapshot->claim_uid];
     if (!volume.job_id.empty() || volume.final()) continue;
-    std::erase_if(blocked_, [&](const auto& blocked) {
+    std::erase_if(blocked_, [&state, &run, &claim_uid = snapshot->claim_uid](const auto& blocked) {
       return blocked->policy_uid == state.policy->meta.uid && blocked->instant == run.instant &&
-             blocked->claim_uid == snapshot->claim_uid;
+             blocked->claim_uid == claim_uid;
     });
     volume.claim = snapshot->source_claim;
     volume.claim_uid = snapshot->claim_uid;
