@@ -144,28 +144,23 @@ void Dispatcher::Pump() {
 
 bool Dispatcher::Send(Entry& entry) {
   Job job{.job_id = entry.id, .attempt = entry.attempt + 1, .epoch = epoch_};
+  absl::Duration answer_within = kAnswerOfPrune;
   if (auto* create = std::get_if<Create>(&entry.body)) {
     create->work.post_before =
         std::min(create->start_deadline, loop_.Now() + std::min(kAttemptLimit, quarantine_ / 2));
     job.work = create->work;
+    answer_within = create->work.post_before - loop_.Now() + kAnswerAfterPost;
   } else {
     job.work = std::get<PruneSnapshots>(entry.body);
   }
-  if (!pool_.TrySend(job, entry.created)) {
-    return false;
-  }
+  if (!pool_.TrySend(job, entry.created)) return false;
   ++entry.attempt;
   Move(entry, State::kSent);
-  // One that is created has its ready deadline.
-  if (!entry.created) {
-    const auto* create = std::get_if<Create>(&entry.body);
-    const absl::Duration limit =
-        create ? create->work.post_before - loop_.Now() + kAnswerAfterPost : kAnswerOfPrune;
-    entry.timer = loop_.After(limit, [this, id = entry.id] {
-      pool_.Abandon(id);
-      OnLost(id, absl::UnavailableError("the executor gave no answer"));
-    });
-  }
+  if (entry.created) return true;  // it has its ready deadline
+  entry.timer = loop_.After(answer_within, [this, id = entry.id] {
+    pool_.Abandon(id);
+    OnLost(id, absl::UnavailableError("the executor gave no answer"));
+  });
   return true;
 }
 

@@ -45,6 +45,11 @@ int& CountOf(RunCounts& counts, Outcome outcome) {
   return counts.pending;
 }
 
+RunVolume* Run::Find(const std::string& claim_uid) {
+  const auto it = volumes.find(claim_uid);
+  return it == volumes.end() ? nullptr : &it->second;
+}
+
 bool Run::AllPosted() const {
   return std::all_of(volumes.begin(), volumes.end(),
                      [](const auto& v) { return v.second.posted || v.second.final(); });

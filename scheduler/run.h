@@ -44,9 +44,12 @@ struct Run {
   RunCounts carried;
   // Its outcome is in the status: from then on the history may forget it.
   bool written = false;
-  absl::Time open_until = absl::InfinitePast();  // other snapshots of it may turn up so long
+  // Other snapshots of it may turn up so long; on the Elapsed() clock.
+  absl::Duration open_until = -absl::InfiniteDuration();
   Timer timer;  // while not all of it was asked for; until `open_until`
 
+  // Null where it has no such volume.
+  RunVolume* Find(const std::string& claim_uid);
   // Every volume's snapshot was asked for or given up.
   bool AllPosted() const;
   // Every volume has its outcome.

@@ -74,10 +74,10 @@ void Runs::OnSynced() {
   }
   if (started_ && !recovered_ && caches_.synced()) {
     recovered_ = true;
-    std::map<std::string, std::map<absl::Time, bool>> taken_up;
+    std::map<std::string, TakenUp> taken_up;
     for (auto& [uid, state] : states_) taken_up[uid] = TakeUpOpen(state);
     for (const auto& [uid, runs] : taken_up) {
-      if (auto it = states_.find(uid); it != states_.end()) GoOn(it->second, runs);
+      if (auto it = states_.find(uid); it != states_.end()) CompleteOpen(it->second, runs);
     }
   }
 }
@@ -400,10 +400,9 @@ std::pair<PolicyState*, Run*> Runs::FindOpen(const std::string& policy_uid, absl
 void Runs::OnProgress(const std::string& policy_uid, absl::Time instant,
                       const std::string& claim_uid, const JobEvent& event) {
   const auto [state, run] = FindOpen(policy_uid, instant);
-  if (!run) return;  // another leader has settled it
-  const auto found = run->volumes.find(claim_uid);
-  if (found == run->volumes.end()) return;
-  RunVolume& volume = found->second;
+  RunVolume* const asked = run ? run->Find(claim_uid) : nullptr;
+  if (!asked) return;  // another leader has settled it
+  RunVolume& volume = *asked;
   volume.snapshot_uid = event.snapshot_uid;
   volume.posted = true;
   CheckRun(*state, instant);
@@ -412,10 +411,9 @@ void Runs::OnProgress(const std::string& policy_uid, absl::Time instant,
 void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
                   const absl::Status& status) {
   const auto [state, run] = FindOpen(policy_uid, instant);
-  if (!run) return;  // another leader has settled it
-  const auto found = run->volumes.find(claim_uid);
-  if (found == run->volumes.end()) return;
-  RunVolume& volume = found->second;
+  RunVolume* const asked = run ? run->Find(claim_uid) : nullptr;
+  if (!asked) return;  // another leader has settled it
+  RunVolume& volume = *asked;
   volume.job_id.clear();
   if (status.ok()) {
     Conclude(*state, *run, volume, Outcome::kSucceeded, Reason::kNone, "");
@@ -471,7 +469,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
   const std::string uid = state.policy->meta.uid;
   if (!run.posted_time && run.AllPosted()) {
     run.posted_time = loop_.Now();
-    if (run.open_until == absl::InfinitePast()) run.timer.Cancel();
+    if (run.open_until == -absl::InfiniteDuration()) run.timer.Cancel();
     // The watermark passes a run only when all before it were posted too.
     for (const auto& [when, earlier] : state.open) {
       if (!earlier.posted_time) break;
@@ -480,16 +478,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
     if (!run.AllFinal()) handlers_.dirty(uid, kSettleSoon);
     if (state.recovered) JudgeMissed(state);
   }
-  if (!run.posted_time || !run.AllFinal()) return;
-  if (loop_.Now() < run.open_until) {
-    if (!run.timer.active()) {
-      run.timer =
-          loop_.After(std::min(run.open_until - loop_.Now(), kSettleSoon), [this, uid, instant] {
-            if (const auto [found, open] = FindOpen(uid, instant); open) CheckRun(*found, instant);
-          });
-    }
-    return;
-  }
+  if (!run.posted_time || !run.AllFinal() || loop_.Elapsed() < run.open_until) return;
   run.completion_time = loop_.Now();
   const RunRecord record = ToRecord(run);
   if (record.state == RunState::kSucceeded) state.last_successful = run.completion_time;

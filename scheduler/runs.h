@@ -129,15 +129,19 @@ class Runs {
   void Fire(PolicyState& state);
   void StartRun(PolicyState& state, absl::Time instant);
   void Recover(PolicyState& state);
+  // Runs that were taken up, and whether more of each may be asked for. Oldest first: a later run
+  // waits for what an earlier one has not concluded.
+  using TakenUp = std::map<absl::Time, bool>;
   // Recover in two steps: what exists of all policies counts against the limits before anything new
-  // is asked for. The instants of the runs that were taken up, and whether more of them may be
-  // asked for.
-  std::map<absl::Time, bool> TakeUpOpen(PolicyState& state);
-  void GoOn(PolicyState& state, const std::map<absl::Time, bool>& taken_up);
+  // is asked for.
+  TakenUp TakeUpOpen(PolicyState& state);
+  void CompleteOpen(PolicyState& state, const TakenUp& taken_up);
+  // The unsettled entries of a status that are not known here.
+  TakenUp TakeUpRecords(PolicyState& state, const PolicyStatus& status);
   void RecoverRun(PolicyState& state, Run run, bool complete);
   void TakeUpRun(PolicyState& state, Run run);
   void CompleteRun(PolicyState& state, absl::Time instant, bool complete);
-  void CountRest(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count);
+  void CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count);
   void JudgeMissed(PolicyState& state);
   void CountMissed(PolicyState& state, absl::Time instant);
   void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,

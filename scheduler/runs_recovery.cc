@@ -84,14 +84,11 @@ std::set<absl::Time> Runs::InstantsWithSnapshots(const PolicyState& state) const
   return instants;
 }
 
-void Runs::Recover(PolicyState& state) { GoOn(state, TakeUpOpen(state)); }
+void Runs::Recover(PolicyState& state) { CompleteOpen(state, TakeUpOpen(state)); }
 
-std::map<absl::Time, bool> Runs::TakeUpOpen(PolicyState& state) {
-  std::map<absl::Time, bool> taken_up;
-  if (state.recovered || state.gone) return taken_up;
-  // What was fired before the snapshots were known.
-  for (auto& [instant, run] : state.open) TakeUpSnapshots(state, run);
-  for (const RunRecord& record : state.policy->status.recent_runs) {
+Runs::TakenUp Runs::TakeUpRecords(PolicyState& state, const PolicyStatus& status) {
+  TakenUp taken_up;
+  for (const RunRecord& record : status.recent_runs) {
     if (record.completion_time || state.open.contains(record.instant) ||
         state.history.contains(record.instant)) {
       continue;
@@ -99,6 +96,14 @@ std::map<absl::Time, bool> Runs::TakeUpOpen(PolicyState& state) {
     TakeUpRun(state, FromRecord(record));
     taken_up[record.instant] = !record.posted_time;
   }
+  return taken_up;
+}
+
+Runs::TakenUp Runs::TakeUpOpen(PolicyState& state) {
+  if (state.recovered || state.gone) return {};
+  // What was fired before the snapshots were known.
+  for (auto& [instant, run] : state.open) TakeUpSnapshots(state, run);
+  TakenUp taken_up = TakeUpRecords(state, state.policy->status);
   // Snapshots whose run was never written.
   for (const absl::Time instant : InstantsWithSnapshots(state)) {
     if (state.open.contains(instant) || state.history.contains(instant) ||
@@ -129,11 +134,10 @@ std::map<absl::Time, bool> Runs::TakeUpOpen(PolicyState& state) {
   return taken_up;
 }
 
-void Runs::GoOn(PolicyState& state, const std::map<absl::Time, bool>& taken_up) {
+void Runs::CompleteOpen(PolicyState& state, const TakenUp& taken_up) {
   if (state.recovered || state.gone) return;
   state.recovered = true;
   const std::string uid = state.policy->meta.uid;
-  // Oldest first: a later run waits for what an earlier one has not concluded.
   for (const auto& [instant, complete] : taken_up) CompleteRun(state, instant, complete);
   std::vector<absl::Time> fired_before;
   for (const auto& [instant, run] : state.open) fired_before.push_back(instant);
@@ -192,11 +196,11 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
     // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
     // vanished since.
     if (open.generation != state.policy->meta.generation) {
-      CountRest(state, open, Outcome::kSkipped, Reason::kPolicyChanged, rest);
+      CountUnnamed(state, open, Outcome::kSkipped, Reason::kPolicyChanged, rest);
     } else if (complete) {
-      CountRest(state, open, Outcome::kCancelled, Reason::kNone, rest);
+      CountUnnamed(state, open, Outcome::kCancelled, Reason::kNone, rest);
     } else {
-      CountRest(state, open, Outcome::kFailed, Reason::kDeleted, rest);
+      CountUnnamed(state, open, Outcome::kFailed, Reason::kDeleted, rest);
     }
   } else if (selected_before > 0) {
     // Some were counted before without a name, and have been judged again.
@@ -209,7 +213,7 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
   CheckRun(state, instant);
 }
 
-void Runs::CountRest(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
+void Runs::CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
   CountOf(run.carried, outcome) += count;
   for (int i = 0; i < count; ++i) metrics_.CountOutcome("", outcome, reason);
   log_.Warning("rest of run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
@@ -315,7 +319,7 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
                Run{.instant = *instant,
                    .generation = state.policy->meta.generation,
                    .start_time = loop_.Now(),
-                   .open_until = loop_.Now() + kSettleSoon,
+                   .open_until = loop_.Elapsed() + kSettleSoon,
                    .timer = loop_.After(kSettleSoon,
                                         [this, uid = state.policy->meta.uid, instant = *instant] {
                                           if (const auto [found, run] = FindOpen(uid, instant); run)
@@ -378,7 +382,7 @@ void Runs::AmendUnnamed(PolicyState& state, Run& run) {
       std::min(run.carried.failed, ready - run.carried.succeeded - run.carried.succeeded_late);
   if (late <= 0) return;
   run.carried.failed -= late;
-  CountRest(state, run, Outcome::kSucceededLate, Reason::kNone, late);
+  CountUnnamed(state, run, Outcome::kSucceededLate, Reason::kNone, late);
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }
 
@@ -449,13 +453,8 @@ void Runs::Absorb(const Policy& policy) {
     }
   }
   if (!state.recovered) return;  // Recover reads the rest from the newest status
-  for (const RunRecord& record : status.recent_runs) {
-    if (record.completion_time || state.open.contains(record.instant) ||
-        state.history.contains(record.instant)) {
-      continue;
-    }
-    RecoverRun(state, FromRecord(record), !record.posted_time);
-  }
+  for (const auto& [instant, complete] : TakeUpRecords(state, status))
+    CompleteRun(state, instant, complete);
   AmendLate(state);
   TrimHistory(state);
 }

@@ -169,11 +169,11 @@ void OptionParser::ReadEnvironment(const GetEnv& getenv, Values& values) const {
 
 // Scalars are taken as written: yaml-cpp's typed conversions would turn no into false and 010
 // into 8.
-absl::Status OptionParser::ReadFile(const std::string& path, Values& values) const {
+absl::Status OptionParser::ReadConfig(const std::string& path, Values& values) const {
   const auto invalid = [&path](std::string_view what) {
     return absl::InvalidArgumentError(fmt::format("--config {}: {}", path, what));
   };
-  const absl::StatusOr<std::string> text = snapkeeper::ReadFile(path);
+  const absl::StatusOr<std::string> text = ReadFile(path);
   if (!text.ok())
     return absl::InvalidArgumentError("--config: " + std::string(text.status().message()));
   std::vector<YAML::Node> documents;
@@ -256,7 +256,7 @@ std::optional<OptionParser::Stop> OptionParser::Parse(int argc, const char* cons
   }
   ReadEnvironment(getenv, values);
   if (const auto config = values.find(kConfig); config != values.end()) {
-    const absl::Status status = ReadFile(config->second.texts[0], values);
+    const absl::Status status = ReadConfig(config->second.texts[0], values);
     if (!status.ok()) return refuse(std::string(status.message()));
   }
   for (const auto& [name, given] : values) {

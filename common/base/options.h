@@ -87,7 +87,7 @@ class OptionParser {
                 std::string_view help, absl::AnyInvocable<void(size_t)> set);
   // Both leave alone what `values` already holds.
   void ReadEnvironment(const GetEnv& getenv, Values& values) const;
-  absl::Status ReadFile(const std::string& path, Values& values) const;
+  absl::Status ReadConfig(const std::string& path, Values& values) const;
 
   const std::string program_, description_;
   std::string config_;

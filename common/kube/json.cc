@@ -572,26 +572,21 @@ Object EmptyObject(Kind kind) {
 }
 
 // Which object it is, of one that cannot be read; nothing else of it.
-ObjectPtr Nameplate(Kind kind, const json& object) {
+ObjectMeta NameplateOf(const json& object) {
   absl::Status ignored;
   const Fields meta = Fields(object, ignored).Object("metadata");
-  auto plate = std::make_shared<Object>(EmptyObject(kind));
-  std::visit(
-      [&meta](auto& value) {
-        value.meta.ns = meta.String("namespace");
-        value.meta.name = meta.String("name");
-        value.meta.uid = meta.String("uid");
-        value.meta.resource_version = meta.String("resourceVersion");
-      },
-      *plate);
+  ObjectMeta plate;
+  plate.ns = meta.String("namespace");
+  plate.name = meta.String("name");
+  plate.uid = meta.String("uid");
+  plate.resource_version = meta.String("resourceVersion");
   return plate;
 }
 
 Unreadable MakeUnreadable(const json& object, absl::Status status) {
-  absl::Status ignored;
-  const Fields meta = Fields(object, ignored).Object("metadata");
-  const std::string text = fmt::format("{}/{} {} {}", meta.String("namespace"), meta.String("name"),
-                                       meta.String("uid"), meta.String("resourceVersion"));
+  const ObjectMeta meta = NameplateOf(object);
+  const std::string text =
+      fmt::format("{}/{} {} {}", meta.ns, meta.name, meta.uid, meta.resource_version);
   return {Excerpt(text, kMaxMessage), std::move(status)};
 }
 
@@ -824,7 +819,9 @@ absl::StatusOr<WatchFrame> ParseFrame(Kind kind, std::string_view text) {
   } else {
     // Out of the caches, as after a LIST: what they hold is not true any more.
     result.event.type = WatchEvent::kDeleted;
-    result.event.object = Nameplate(kind, *object);
+    Object plate = EmptyObject(kind);
+    std::visit([&object](auto& value) { value.meta = NameplateOf(*object); }, plate);
+    result.event.object = std::make_shared<const Object>(std::move(plate));
     result.unreadable = MakeUnreadable(*object, value.status());
   }
   return result;

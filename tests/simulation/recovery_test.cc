@@ -11,6 +11,7 @@
 
 #include "common/kube/json.h"
 #include "common/model/names.h"
+#include "tests/simulation/fault_on.h"
 #include "tests/simulation/world.h"
 
 // Failovers, outages and wrong clocks, each at the moment that hurts.
@@ -62,17 +63,6 @@ TEST(RecoveryTest, ForbidHoldsAfterFailover) {
   EXPECT_LE(Uncut(world, "slow"), 1);
 }
 
-class SlowSnapshots : public FaultPlan {
- public:
-  Fault OnRequest(std::string_view user, Verb verb, const ObjectKey& key) override {
-    Fault fault;
-    if (verb == Verb::kList && key.kind == Kind::kSnapshot && user == "scheduler-1")
-      fault.request_delay = absl::Seconds(5);
-    return fault;
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-};
-
 TEST(RecoveryTest, ForbidHoldsBeforeSnapshotsAreListed) {
   World world({.cut_after = absl::Seconds(1), .ready_after = absl::Seconds(100)});
   world.simulator().AddClaim("default", "data", {{"app", "db"}});
@@ -84,7 +74,7 @@ TEST(RecoveryTest, ForbidHoldsBeforeSnapshotsAreListed) {
   ASSERT_EQ(world.SnapshotsOf("slow").size(), 1u);
   world.Kill("scheduler-0");
   world.RunFor(absl::Seconds(20));  // an instant is due
-  SlowSnapshots slow;
+  FaultOn slow(Verb::kList, Kind::kSnapshot, {.request_delay = absl::Seconds(5)}, "scheduler-1");
   world.simulator().SetFaultPlan(&slow);
   world.StartScheduler("scheduler-1");
   world.RunFor(absl::Seconds(10));
@@ -102,7 +92,7 @@ TEST(RecoveryTest, ARunWhoseDeadlinePassesBeforeSnapshotsAreListedHasOneOutcome)
   ASSERT_EQ(world.SnapshotsOf("slow").size(), 1u);
   world.Kill("scheduler-0");
   world.RunFor(absl::Seconds(13));
-  SlowSnapshots slow;
+  FaultOn slow(Verb::kList, Kind::kSnapshot, {.request_delay = absl::Seconds(5)}, "scheduler-1");
   world.simulator().SetFaultPlan(&slow);
   world.StartScheduler("scheduler-1");
   world.RunFor(absl::Seconds(30));  // an instant is due before the list is there

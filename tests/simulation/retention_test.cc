@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "tests/simulation/refusing.h"
+#include "tests/simulation/fault_on.h"
 #include "tests/simulation/world.h"
 
 namespace snapkeeper {
@@ -225,7 +225,7 @@ TEST_F(SeriesTest, WhatTheExecutorSparedIsPlannedAgainSoon) {
 TEST_F(SeriesTest, AnOutageDoesNotEatTheHistory) {
   Start("@every 60s", {{"maxAge", "5m"}});
   world_.RunFor(absl::Minutes(10));
-  Refusing down(Verb::kCreate, Kind::kSnapshot, absl::UnavailableError("down"));
+  FaultOn down(Verb::kCreate, Kind::kSnapshot, Fault::Fail(absl::UnavailableError("down")));
   world_.simulator().SetFaultPlan(&down);
   world_.RunFor(absl::Minutes(20));
   EXPECT_GE(world_.SnapshotsOf("pruned").size(), 3u);

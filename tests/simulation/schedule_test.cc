@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "common/model/reason.h"
-#include "tests/simulation/refusing.h"
+#include "tests/simulation/fault_on.h"
 #include "tests/simulation/world.h"
 
 namespace snapkeeper {
@@ -334,7 +334,7 @@ TEST_F(ScheduleTest, AStatusThatCouldNotBeWrittenForLongIsWrittenWhenItCan) {
       {{"schedule", "@every 10s"}, {"runHistoryLimit", 20}, {"retention", {{"keepLast", 100}}}});
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Seconds(5));
-  Refusing refused(Verb::kPatch, Kind::kPolicy, absl::PermissionDeniedError("no"));
+  FaultOn refused(Verb::kPatch, Kind::kPolicy, Fault::Fail(absl::PermissionDeniedError("no")));
   world_.simulator().SetFaultPlan(&refused);
   world_.RunFor(absl::Minutes(10));
   world_.simulator().SetFaultPlan(nullptr);
@@ -351,7 +351,7 @@ TEST_F(ScheduleTest, ASnapshotIsNotPrunedBeforeItsOutcomeIsWritten) {
   world_.oracle().ExpectAll(*world_.PolicyOf("mute"));
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(1));
-  Refusing refused(Verb::kPatch, Kind::kPolicy, absl::PermissionDeniedError("no"));
+  FaultOn refused(Verb::kPatch, Kind::kPolicy, Fault::Fail(absl::PermissionDeniedError("no")));
   world_.simulator().SetFaultPlan(&refused);
   world_.RunFor(absl::Minutes(1));
   world_.Kill("scheduler-0");
@@ -364,23 +364,12 @@ TEST_F(ScheduleTest, ASnapshotIsNotPrunedBeforeItsOutcomeIsWritten) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
-// Contents take their time to be listed.
-class SlowContents : public FaultPlan {
- public:
-  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
-    Fault fault;
-    if (verb == Verb::kList && key.kind == Kind::kContent) fault.request_delay = absl::Seconds(25);
-    return fault;
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-};
-
 TEST_F(ScheduleTest, WhatSettlesBeforeAllIsReadIsWrittenThen) {
   world_.AddPolicy("early", {{"schedule", "@every 10m"}, {"retention", {{"keepLast", 3}}}});
   world_.StartScheduler("scheduler-0");
   world_.RunFor(absl::Minutes(1));
   world_.Kill("scheduler-0");
-  SlowContents slow;
+  FaultOn slow(Verb::kList, Kind::kContent, {.request_delay = absl::Seconds(25)});
   world_.simulator().SetFaultPlan(&slow);
   world_.RunFor(absl::Seconds(530));
   world_.StartScheduler("scheduler-1");
@@ -549,7 +538,8 @@ TEST_F(ScheduleTest, AnExecutorThatCannotListLearnsWhatIsReady) {
   world_.simulator().AddSnapshotClass("slow", kSimDriver, /*is_default=*/false);
   world_.simulator().volumes().SetBehaviour("slow", {.ready_after = absl::Minutes(2)});
   world_.AddPolicy("fast", {{"schedule", "@every 1h"}, {"snapshotClassName", "slow"}});
-  Refusing fault(Verb::kList, Kind::kSnapshot, absl::PermissionDeniedError("no"), "executor-1");
+  FaultOn fault(Verb::kList, Kind::kSnapshot, Fault::Fail(absl::PermissionDeniedError("no")),
+                "executor-1");
   world_.simulator().SetFaultPlan(&fault);
   world_.Kill("executor-1");
   world_.StartExecutor("executor-1");
