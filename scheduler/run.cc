@@ -116,7 +116,8 @@ Run FromRecord(const RunRecord& record) {
           .start_time = record.start_time.value_or(record.instant),
           .posted_time = record.posted_time,
           .completion_time = record.completion_time,
-          .carried = record.counts};
+          .carried = record.counts,
+          .recorded = record.counts.selected};
   run.carried.selected = 0;
   if (!record.completion_time)
     run.carried.pending = run.carried.succeeded = run.carried.succeeded_late = 0;

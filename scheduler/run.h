@@ -42,6 +42,7 @@ struct Run {
   // Volumes of which only an earlier leader's record tells: counts without names (its failures list
   // holds ten).
   RunCounts carried;
+  int recorded = 0;  // volumes that this record counts
   // Its outcome is in the status: from then on the history may forget it.
   bool written = false;
   // Other snapshots of it may turn up so long; on the Elapsed() clock.

@@ -179,12 +179,6 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
   const auto it = state.open.find(instant);
   if (it == state.open.end()) return;
   Run& open = it->second;
-  const int selected_before = [&] {
-    for (const RunRecord& record : state.policy->status.recent_runs) {
-      if (record.instant == instant) return record.counts.selected;
-    }
-    return 0;
-  }();
   if (complete && open.generation == state.policy->meta.generation && state.schedule &&
       !state.policy->spec.suspend) {
     // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
@@ -192,7 +186,7 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
     SelectInto(state, open);
   }
   RunCounts named = ToRecord(open).counts;
-  if (const int rest = selected_before - named.selected; rest > 0) {
+  if (const int rest = open.recorded - named.selected; rest > 0) {
     // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
     // vanished since.
     if (open.generation != state.policy->meta.generation) {
@@ -202,10 +196,10 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
     } else {
       CountUnnamed(state, open, Outcome::kFailed, Reason::kDeleted, rest);
     }
-  } else if (selected_before > 0) {
+  } else if (open.recorded > 0) {
     // Some were counted before without a name, and have been judged again.
     for (int* count : {&open.carried.failed, &open.carried.skipped, &open.carried.cancelled}) {
-      const int again = std::min(*count, named.selected - selected_before);
+      const int again = std::min(*count, named.selected - open.recorded);
       *count -= again;
       named.selected -= again;
     }

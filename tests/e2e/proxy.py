@@ -90,6 +90,8 @@ class TcpProxy:
 
     def _serve(self, client):
         with self._changed:
+            if self._mode == REFUSE:  # it came while the listener was being closed
+                return _reset(client)
             self._live[client] = None
         self._wait_while_blackholed()
         try:

@@ -54,6 +54,17 @@ def version(cluster, tcp, timeout=1):
         connection.close()
 
 
+def test_a_connection_that_comes_while_the_listener_closes_is_reset(tcp):
+    host, port = tcp.address.split(":")
+    threads = threading.active_count()
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        with tcp._changed:  # so that it is accepted, and not known yet
+            wait_until("the connection to be accepted", lambda: threading.active_count() > threads)
+            tcp.mode = proxy.REFUSE
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
 def test_tcp_modes(cluster, tcp):
     assert version(cluster, tcp) == 200
     with tcp.in_mode(proxy.REFUSE):

@@ -180,6 +180,36 @@ TEST(RecoveryTest, ARunThatTurnedUpSettlesThoughTheClockIsSetBackALittle) {
   }
 }
 
+TEST(RecoveryTest, WhatAnEarlierLeaderRecordsLateIsAccountedForThoughItIsGone) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("late", {{"schedule", "@every 1h"}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Minutes(61));
+  world.Kill("scheduler-0");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Minutes(1));
+  PolicyStatus status = world.StatusOf("late");
+  ASSERT_EQ(status.epoch, 1);
+  const absl::Time instant = status.recent_runs.at(0).instant - absl::Minutes(30);
+  status.recent_runs.push_back({.instant = instant,
+                                .generation = 1,
+                                .state = RunState::kSettling,
+                                .start_time = instant,
+                                .posted_time = instant,
+                                .counts = {.selected = 3, .pending = 3}});
+  const auto written = world.simulator().store().Patch(
+      {Kind::kPolicy, "default", "late"},
+      StatusPatch(status, world.PolicyOf("late")->meta.resource_version), true, "scheduler-0");
+  ASSERT_TRUE(written.ok()) << written.status();
+  world.RunFor(absl::Minutes(1));
+  const RunRecord& recorded = world.StatusOf("late").recent_runs.at(1);
+  EXPECT_EQ(recorded.instant, instant);
+  EXPECT_TRUE(recorded.completion_time);
+  EXPECT_EQ(recorded.counts.failed, 3);
+}
+
 // Everybody is cut off; the first POST of a snapshot is carried out all the same.
 class Outage : public FaultPlan {
  public:
