@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A simulated cluster, a scheduler and two executors on loopback, with two policies. See ./dev quickstart."""
 import argparse
+import ctypes
 import datetime
 import json
 import os
@@ -20,6 +21,9 @@ SNAPSHOTS = "/apis/snapshot.storage.k8s.io/v1/namespaces/default/volumesnapshots
 POLICIES = "/apis/snapkeeper.io/v1alpha1/namespaces/default/snapshotpolicies"
 KEEP = 3
 CHECK_SECONDS = 90
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 
 
 class Failed(Exception):
@@ -27,7 +31,7 @@ class Failed(Exception):
 
 
 class Processes:
-    """Started in order, ended together, each with a log file of its own."""
+    """Started in order, ended together, at the latest with this process; each with a log file of its own."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -37,7 +41,8 @@ class Processes:
         """Starts it and answers the addresses of its `msg=listening` line, by their key."""
         log = self.folder / f"{name}.log"
         with open(log, "wb") as out:
-            process = subprocess.Popen([str(BIN / command[0]), *command[1:]], stdout=out, stderr=out, start_new_session=True)
+            process = subprocess.Popen([str(BIN / command[0]), *command[1:]], stdout=out, stderr=out, start_new_session=True,
+                                       preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
         self.running.append((name, process))
         end = time.monotonic() + 20
         while time.monotonic() < end and process.poll() is None:
@@ -175,6 +180,17 @@ def run_checks(view, processes):
     return not checks and not processes.dead()
 
 
+def be_deaf():
+    """Whoever is impatient: nothing may be left running."""
+    for ending in ENDINGS:
+        signal.signal(ending, lambda *_: None)
+
+
+def end(*_):
+    be_deaf()
+    raise KeyboardInterrupt
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./dev quickstart")
     parser.add_argument("--check", action="store_true", help=f"verify within {CHECK_SECONDS} s and exit, without a table")
@@ -182,8 +198,8 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="snapkeeper-quickstart-"))
     processes = Processes(folder)
     # Ctrl-C, or the end of the terminal, reaches this process alone; the others end when it says so.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for ending in ENDINGS:
+        signal.signal(ending, end)
     good = False
     try:
         kubeconfig = str(folder / "kubeconfig")
@@ -202,11 +218,12 @@ def main():
             return 0 if good else 1
         where = "\n".join([f"  kubectl --kubeconfig {kubeconfig} get spol,vs", f"  curl http://{scheduler['http']}/metrics    (also /readyz)",
                            *(f"  curl http://{e['http']}/metrics" for e in executors), f"  logs: {folder}", "", "Ctrl-C ends everything."])
-        if not sys.stdout.isatty():
+        refresh = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        if not refresh:
             print(f"{where}\n", flush=True)
         while not processes.dead():
             view.refresh()
-            print(f"\033[H\033[2J{table(view)}\n\n{where}" if sys.stdout.isatty() else f"{table(view)}\n", flush=True)
+            print(f"\033[H\033[2J{table(view)}\n\n{where}" if refresh else f"{table(view)}\n", flush=True)
             time.sleep(1)
         print(f"{', '.join(processes.dead())} ended by itself", file=sys.stderr)
         return 1
@@ -220,8 +237,7 @@ def main():
         print(failure, file=sys.stderr)
         return 1
     finally:
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, signal.SIG_IGN)  # whoever is impatient: nothing may be left running
+        be_deaf()
         processes.stop()
         if good:
             shutil.rmtree(folder, ignore_errors=True)

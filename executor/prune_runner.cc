@@ -1,8 +1,8 @@
 #include "executor/prune_runner.h"
 
+#include <absl/container/flat_hash_map.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "common/model/clock.h"
@@ -14,8 +14,8 @@ namespace {
 
 // Each delete sets the snapshot controller and the driver to work, and creates should not queue
 // behind them: a whole series goes in little more time than one by one, and a burst stays below the
-// controller's own default burst of 10 requests.
-constexpr size_t kDeletesAtOnce = 4;
+// controller's own default burst of 10 requests. Reads have no reason to be more.
+constexpr size_t kRequestsAtOnce = 4;
 
 }  // namespace
 
@@ -63,11 +63,16 @@ void PruneRunner::OnListed(absl::StatusOr<ListResult> answer) {
 }
 
 void PruneRunner::LookUpNext() {
-  if (missing_.empty()) return Plan();
-  read_ =
-      context_.api.Get({Kind::kSnapshot, job_.ns, missing_.back()},
-                       [this](absl::StatusOr<ObjectPtr> answer) { OnLookedUp(std::move(answer)); });
-  missing_.pop_back();
+  while (!missing_.empty() && requests_.size() < kRequestsAtOnce) {
+    const auto call = requests_.emplace(requests_.end());
+    *call = context_.api.Get({Kind::kSnapshot, job_.ns, missing_.back()},
+                             [this, call](absl::StatusOr<ObjectPtr> answer) {
+                               requests_.erase(call);
+                               OnLookedUp(std::move(answer));
+                             });
+    missing_.pop_back();
+  }
+  if (requests_.empty()) Plan();
 }
 
 void PruneRunner::OnLookedUp(absl::StatusOr<ObjectPtr> answer) {
@@ -81,45 +86,53 @@ void PruneRunner::OnLookedUp(absl::StatusOr<ObjectPtr> answer) {
 }
 
 void PruneRunner::Plan() {
+  absl::flat_hash_map<std::string, const Snapshot*> by_uid;
+  for (const auto& snapshot : fresh_) by_uid[snapshot->meta.uid] = snapshot.get();
   for (Decision& decision : ConfirmedPrunes(job_, rule_, fresh_, context_.loop.Now())) {
-    waiting_.push_back(std::move(decision));
+    const Snapshot* snapshot = by_uid.at(decision.uid);
+    waiting_.push_back({std::move(decision), snapshot});
   }
   DeleteNext();
 }
 
 void PruneRunner::DeleteNext() {
-  while (status_.ok() && !waiting_.empty() && deletes_.size() < kDeletesAtOnce) {
+  while (status_.ok() && !waiting_.empty() && requests_.size() < kRequestsAtOnce) {
     // Just before each one: this process may have been frozen for any time.
     if (status_ = CheckClockAndPlan(); !status_.ok()) break;
-    const Decision decision = std::move(waiting_.front());
+    const Delete next = std::move(waiting_.front());
     waiting_.pop_front();
-    const auto call = deletes_.emplace(deletes_.end());
-    *call =
-        context_.api.Delete({Kind::kSnapshot, job_.ns, decision.name},
-                            {.uid = decision.uid, .resource_version = decision.resource_version},
-                            [this, call, decision](const absl::Status& status) {
-                              deletes_.erase(call);
-                              OnDeleted(decision, status);
-                            });
+    const auto call = requests_.emplace(requests_.end());
+    *call = context_.api.Delete(
+        {Kind::kSnapshot, job_.ns, next.decision.name},
+        {.uid = next.decision.uid, .resource_version = next.decision.resource_version},
+        [this, call, next](const absl::Status& status) {
+          requests_.erase(call);
+          OnDeleted(next, status);
+        });
   }
-  if (deletes_.empty()) Finish();
+  if (requests_.empty()) Finish();
 }
 
-void PruneRunner::OnDeleted(const Decision& decision, const absl::Status& status) {
+void PruneRunner::OnDeleted(const Delete& sent, const absl::Status& status) {
+  const auto& [decision, snapshot] = sent;
   context_.metrics.CountDelete(status);
   if (status.ok()) {
     deleted_.push_back(decision.uid);
-    const auto snapshot =
-        std::find_if(fresh_.begin(), fresh_.end(),
-                     [&decision](const auto& fresh) { return fresh->meta.uid == decision.uid; });
     context_.log.Info("deleted", {{"job", job_id_},
                                   {"policy", fmt::format("{}/{}", job_.ns, job_.policy_name)},
-                                  {"claim", (*snapshot)->source_claim},
+                                  {"claim", snapshot->source_claim},
                                   {"snapshot", decision.name},
                                   {"uid", decision.uid},
                                   {"rule", decision.rule}});
-  } else if (!absl::IsNotFound(status) && !absl::IsAborted(status) &&
-             (status_.ok() || RetryAfterOf(status) > RetryAfterOf(status_))) {
+  } else if (absl::IsNotFound(status) || absl::IsAborted(status)) {
+    // It is gone, or has changed: the next plan knows better.
+  } else if (!IsRetryable(status)) {
+    // Refused for this volume, by a webhook perhaps: that holds up no other.
+    refused_ = status;
+    const std::string& refused = snapshot->claim_uid;
+    std::erase_if(waiting_,
+                  [&refused](const Delete& d) { return d.snapshot->claim_uid == refused; });
+  } else if (status_.ok() || RetryAfterOf(status) > RetryAfterOf(status_)) {
     status_ = status;
   }
   DeleteNext();
@@ -132,10 +145,11 @@ absl::Status PruneRunner::CheckClockAndPlan() const {
 
 void PruneRunner::Stop(absl::Status why) {
   if (status_.ok()) status_ = std::move(why);
-  if (deletes_.empty()) Finish();
+  if (requests_.empty() || waiting_.empty()) Finish();
 }
 
 void PruneRunner::Finish() {
+  if (status_.ok()) status_ = refused_;
   if (!status_.ok()) {
     context_.log.Info("prune failed", {{"job", job_id_},
                                        {"attempt", attempt_},

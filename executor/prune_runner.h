@@ -40,7 +40,11 @@ class PruneRunner : public Runner {
   void OnLookedUp(absl::StatusOr<ObjectPtr> answer);
   void Plan();
   void DeleteNext();
-  void OnDeleted(const Decision& decision, const absl::Status& status);
+  struct Delete {
+    Decision decision;
+    const Snapshot* snapshot;  // in fresh_
+  };
+  void OnDeleted(const Delete& sent, const absl::Status& status);
   absl::Status CheckClockAndPlan() const;
   void Stop(absl::Status why);
   void Finish();
@@ -54,11 +58,12 @@ class PruneRunner : public Runner {
   std::optional<RetentionRule> rule_;
   Snapshots fresh_;
   std::vector<std::string> missing_;  // names still to look up
-  std::deque<Decision> waiting_;      // still to delete
-  std::list<Call> deletes_;           // under way
+  std::deque<Delete> waiting_;        // still to delete
+  std::list<Call> requests_;          // lookups, then deletes, under way
   std::vector<std::string> deleted_;
-  absl::Status status_;  // of the job; not Ok: nothing more is begun
-  Call read_;
+  absl::Status status_;   // of the job; not Ok: nothing more is begun
+  absl::Status refused_;  // of single deletes
+  Call read_;             // of the policy, of the list
 };
 
 }  // namespace snapkeeper

@@ -134,7 +134,14 @@ bool Caches::IsBound(const Snapshot& snapshot) const {
 
 bool Caches::IsMisbound(const Snapshot& snapshot) const {
   const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
-  return content && content->snapshot_uid != snapshot.meta.uid;
+  return content && (content->snapshot_uid != snapshot.meta.uid ||
+                     !IsOfVolume(snapshot, snapshot.volume_handle));
+}
+
+bool Caches::IsOfVolume(const Snapshot& snapshot, const std::string& volume_handle) const {
+  if (volume_handle.empty()) return true;
+  const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
+  return content && content->volume_handle == volume_handle;
 }
 
 bool Caches::IsReady(const Snapshot& snapshot) const {

@@ -121,8 +121,11 @@ class Caches {
   // The snapshot's content refers back to it, and its volume is the one that preflight saw (where
   // the snapshot says which).
   bool IsBound(const Snapshot& snapshot) const;
-  // The content that it names belongs to another snapshot: it is not what it seems to be.
+  // The content that it names belongs to another snapshot, or is of another volume than the
+  // snapshot says: it is not what it seems to be.
   bool IsMisbound(const Snapshot& snapshot) const;
+  // Its content is of this volume; "": of any.
+  bool IsOfVolume(const Snapshot& snapshot, const std::string& volume_handle) const;
   // Restorable, and of the right volume.
   bool IsReady(const Snapshot& snapshot) const;
   // A PVC that is being made from it still waits for it.

@@ -284,6 +284,9 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   }
   metrics_.CountRetry(ReasonOf(status));
   log_.Info("retry", {{"job", entry.id},
+                      {"policy", create.work.policy},
+                      {"instant", create.work.identity.instant},
+                      {"claim", create.work.target.claim},
                       {"snapshot", create.work.name},
                       {"attempt", entry.attempt},
                       {"delay", delay},
@@ -349,7 +352,7 @@ void Dispatcher::Withdraw(const std::string& job_id) {
   entry.withdrawn = true;
   if (entry.state == State::kSent) {
     pool_.Cancel(job_id);
-  } else {
+  } else if (std::holds_alternative<Create>(entry.body)) {
     Finish(entry, absl::CancelledError("withdrawn before it was asked for"));
   }
 }

@@ -60,7 +60,7 @@ class Dispatcher {
   using Pruned = absl::AnyInvocable<void(const absl::Status& status, size_t deleted)>;
   std::string Submit(PruneSnapshots prune, Pruned done);
   // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing
-  // changes.
+  // changes. A prune that was sent deletes nothing more; one that was not finds its policy changed.
   void Withdraw(const std::string& job_id);
   // Ends a job of which no attempt was sent yet, with `done(why)`; another goes on.
   void GiveUp(const std::string& job_id, absl::Status why);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -13,12 +12,11 @@ namespace snapkeeper {
 namespace {
 
 constexpr char kLeaseName[] = "snapkeeper-scheduler";
+constexpr int64_t kMaxEpoch = int64_t{1} << 30;
 
 }  // namespace
 
-int64_t EpochOf(const PolicyStatus& status) {
-  return status.epoch < std::numeric_limits<int32_t>::max() ? status.epoch : 0;
-}
+int64_t EpochOf(const PolicyStatus& status) { return status.epoch <= kMaxEpoch ? status.epoch : 0; }
 
 Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder)
     : loop_(loop),
@@ -32,13 +30,13 @@ Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, 
               .ns = key_.ns,
               .field_selector = fmt::format("metadata.name={}", kLeaseName)}) {}
 
-void Epoch::Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken,
-                 absl::AnyInvocable<void(std::string)> deposed) {
+void Epoch::Take(int64_t floor, Handlers handlers) {
   floor_ = floor;
-  taken_ = std::move(taken);
-  deposed_ = std::move(deposed);
+  handlers_ = std::move(handlers);
   Read();
 }
+
+void Epoch::Check() { lease_.Relist(); }
 
 void Epoch::AskTheTime() {
   if (std::exchange(asking_, true)) return;
@@ -52,8 +50,7 @@ void Epoch::Read() {
 void Epoch::OnRead(absl::StatusOr<ObjectPtr> result) {
   const bool absent = absl::IsNotFound(result.status());
   if (!result.ok() && !absent) return Retry(result.status());
-  const int64_t before = absent ? 0 : As<Lease>(*result)->transitions;
-  epoch_ = std::max(before, floor_) + 1;
+  epoch_ = (absent ? floor_ : As<Lease>(*result)->transitions) + 1;
   const std::string now = FormatMicroTime(loop_.Now());
   nlohmann::json lease = {{"metadata", nlohmann::json::object()},
                           {"spec",
@@ -79,12 +76,14 @@ void Epoch::OnWritten(absl::StatusOr<ObjectPtr> result) {
   log_.Info("epoch taken", {{"epoch", epoch_}, {"holder", holder_}});
   lease_.Start(
       [this](const std::shared_ptr<const Lease>&, const std::shared_ptr<const Lease>& after) {
-        if (!after || after->transitions <= epoch_ || !deposed_) return;
-        std::exchange(deposed_,
-                      nullptr)(fmt::format("Lease {}/{} shows epoch {} of {}, ours is {}", key_.ns,
-                                           key_.name, after->transitions, after->holder, epoch_));
+        if (!after || after->transitions <= epoch_ || std::exchange(deposed_, true)) return;
+        handlers_.deposed(fmt::format("Lease {}/{} shows epoch {} of {}, ours is {}", key_.ns,
+                                      key_.name, after->transitions, after->holder, epoch_));
+      },
+      [this] {
+        if (!deposed_) handlers_.confirmed();
       });
-  taken_(epoch_);
+  handlers_.taken(epoch_);
 }
 
 void Epoch::Retry(const absl::Status& status) {

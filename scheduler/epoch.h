@@ -16,8 +16,8 @@
 
 namespace snapkeeper {
 
-// The epoch of whoever wrote a status; 0 where it cannot be one, because leaseTransitions is an
-// int32: such a status was not written by a scheduler, and must not stop one.
+// The epoch of whoever wrote a status; 0 where it cannot be one: leaseTransitions is an int32, and
+// one above 2^30 is nobody's who counts by one.
 int64_t EpochOf(const PolicyStatus& status);
 
 // Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a
@@ -27,11 +27,17 @@ class Epoch {
  public:
   Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder);
 
-  // Takes the epoch, trying until it succeeds; it is higher than `floor`, so that a Lease that was
-  // deleted does not bring an old one back. Then watches the Lease: `deposed` runs once when it
-  // shows a higher one.
-  void Take(int64_t floor, absl::AnyInvocable<void(int64_t)> taken,
-            absl::AnyInvocable<void(std::string)> deposed);
+  struct Handlers {
+    absl::AnyInvocable<void(int64_t)> taken;
+    absl::AnyInvocable<void(std::string)> deposed;  // the Lease shows a higher one; at most once
+    absl::AnyInvocable<void()> confirmed;           // the Lease was read, and shows no higher one
+  };
+  // Takes the epoch, trying until it succeeds, and then watches the Lease. Where there is no Lease
+  // it is higher than `floor`, so that one that was deleted does not bring an old epoch back.
+  void Take(int64_t floor, Handlers handlers);
+
+  // Somebody claims a higher epoch: reads the Lease now. `deposed` or `confirmed` follows.
+  void Check();
 
   // Has the API server say something, and with it what time it is (KubeApi::ClockOffset).
   void AskTheTime();
@@ -51,8 +57,8 @@ class Epoch {
   int64_t floor_ = 0;
   int64_t epoch_ = 0;
   int failures_ = 0;
-  absl::AnyInvocable<void(int64_t)> taken_;
-  absl::AnyInvocable<void(std::string)> deposed_;
+  Handlers handlers_;
+  bool deposed_ = false;
   Reflector<Lease> lease_;
   Call call_, asked_;
   bool asking_ = false;

@@ -126,6 +126,7 @@ void ExecutorPool::Leave(const std::string& job_id) {
   auto it = where_.find(job_id);
   Connection& c = connections_[it->second.connection];
   --(it->second.parked ? c.parked : c.in_slots);
+  c.pruning -= it->second.prunes;
   where_.erase(it);
 }
 
@@ -166,18 +167,21 @@ bool ExecutorPool::TrySend(const Job& job, bool created) {
   const auto burden = [this](const Connection& c) {
     return std::pair(Distrusted(c), c.in_slots + c.parked);
   };
-  const bool parks = std::holds_alternative<CreateSnapshot>(job.work);
+  const bool prunes = std::holds_alternative<PruneSnapshots>(job.work);
   for (Connection& c : connections_) {
     const bool room =
-        (created || c.in_slots < c.hello.slots) && (!parks || c.parked < c.hello.parked_limit);
+        (created || c.in_slots < c.hello.slots) &&
+        (prunes ? c.pruning < std::max(1, c.hello.slots / 2) : c.parked < c.hello.parked_limit);
     if (!c.ready || !room) continue;
     if (!best || burden(c) < burden(*best)) best = &c;
   }
   if (!best) return false;
   ++(created ? best->parked : best->in_slots);
+  best->pruning += prunes;
   where_[job.job_id] = {.connection = static_cast<size_t>(best - connections_.data()),
                         .attempt = job.attempt,
-                        .parked = created};
+                        .parked = created,
+                        .prunes = prunes};
   best->stream->Send(job);
   return true;
 }

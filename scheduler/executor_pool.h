@@ -39,8 +39,8 @@ class ExecutorPool {
 
   // Gives the job to the executor with the fewest jobs that has a free slot (for one that was
   // created already: a free parking place). One that could not do what it was given last (its clock
-  // is wrong, it does not reach the API server) gets it only if no other has room. False: nobody
-  // has.
+  // is wrong, it does not reach the API server) gets it only if no other has room. Prunes have half
+  // of the slots at most: creates do not wait behind deletes that hang. False: nobody has room.
   bool TrySend(const Job& job, bool created);
   // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event.
   // False: the job is nowhere.
@@ -59,6 +59,7 @@ class ExecutorPool {
     bool draining = false;
     ExecutorHello hello;
     int in_slots = 0, parked = 0;
+    int pruning = 0;  // of those in slots
     absl::Duration last_heard;
     int failures = 0;
     bool has_twin = false;  // told
@@ -69,7 +70,7 @@ class ExecutorPool {
   struct Place {
     size_t connection;
     int attempt;
-    bool parked;
+    bool parked, prunes;
     Phase phase = Phase::kAccepted;
   };
 

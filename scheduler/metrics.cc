@@ -61,9 +61,14 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
                     {"namespace", "persistentvolumeclaim", "policy"},
                     {}};
     StateGauge count{"snapkeeper_snapshots",
-                     "Snapshots of the PVC that are of this policy, ready or not.",
+                     "Snapshots of the PVC that are of this policy, ready or not; without those "
+                     "that are being deleted.",
                      {"namespace", "persistentvolumeclaim", "policy", "ready"},
                      {}};
+    StateGauge deleting{"snapkeeper_policy_deleting_snapshots",
+                        "Snapshots of the policy that are being deleted.",
+                        {"namespace", "policy"},
+                        {}};
     StateGauge next{"snapkeeper_policy_next_run_timestamp_seconds",
                     "The policy's next instant; 0: it has none.",
                     {"namespace", "policy"},
@@ -94,11 +99,18 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
       suspended.samples.push_back({labels, policy.spec.suspend ? 1.0 : 0.0});
       open.samples.push_back({labels, static_cast<double>(state.open.size())});
       missed.samples.push_back({labels, static_cast<double>(state.missed_runs)});
+      int being_deleted = 0;
       std::map<std::string, std::pair<int, int>> by_claim;  // ready, unready
       for (const auto& snapshot : caches.OfPolicy(uid)) {
+        if (snapshot->meta.ns != policy.meta.ns) continue;  // a copy of one of ours
+        if (snapshot->meta.deleting) {
+          ++being_deleted;
+          continue;
+        }
         auto& [ready, unready] = by_claim[snapshot->source_claim];
         ++(caches.IsReady(*snapshot) ? ready : unready);
       }
+      deleting.samples.push_back({labels, static_cast<double>(being_deleted)});
       int volumes = 0;
       caches.claims().ForEachIn(policy.meta.ns, [&](const Claim& claim) {
         if (!Selects(policy, claim)) return;
@@ -121,6 +133,7 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
     return std::vector<StateGauge>{
         std::move(last),
         std::move(count),
+        std::move(deleting),
         std::move(next),
         std::move(suspended),
         std::move(selected),

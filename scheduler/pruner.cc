@@ -1,6 +1,7 @@
 #include "scheduler/pruner.h"
 
 #include <absl/container/flat_hash_set.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <set>
@@ -16,8 +17,9 @@ constexpr absl::Duration kAfterTime =
     absl::Seconds(1);  // volumes of one run come of age within a second of each other
 constexpr absl::Duration kMaxWait =
     absl::Seconds(10);  // for runs: where one begins before the last has settled there is no end
-constexpr absl::Duration kPlanAgain =
-    absl::Seconds(30);  // the executor's fresh reads spared something
+// The executor's fresh reads spared something; or a cache is not to be trusted.
+constexpr absl::Duration kPlanAgain = absl::Seconds(30);
+constexpr absl::Duration kHangs = absl::Minutes(15);
 
 }  // namespace
 
@@ -36,8 +38,8 @@ void FitOneJob(std::vector<PruneSnapshots::Series>& series, size_t max_members) 
 }
 
 Pruner::Pruner(EventLoop& loop, const KubeApi& api, Rng& rng, Log& log, const Caches& caches,
-               const Runs& runs, Dispatcher& dispatcher, SchedulerMetrics& metrics,
-               absl::Duration quarantine)
+               const Runs& runs, Dispatcher& dispatcher, EventRecorder& events,
+               SchedulerMetrics& metrics, absl::Duration quarantine)
     : loop_(loop),
       api_(api),
       rng_(rng),
@@ -45,6 +47,7 @@ Pruner::Pruner(EventLoop& loop, const KubeApi& api, Rng& rng, Log& log, const Ca
       caches_(caches),
       runs_(runs),
       dispatcher_(dispatcher),
+      events_(events),
       metrics_(metrics),
       quarantine_(quarantine) {}
 
@@ -106,6 +109,8 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
               state->schedule->cron.Prev(now + absl::Nanoseconds(1), state->schedule->zone)) {
         job.second_newest_due = state->schedule->cron.Prev(*newest, state->schedule->zone);
       }
+    } else {
+      job.second_newest_due = now;  // nothing fires: age limits pause
     }
   } else {
     // Only the annotation, "namespace/name", tells which namespace was its scope.
@@ -135,10 +140,15 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
     std::optional<PruneMember>
         newest_other;  // what justifies a prune besides the series: the executor reads it too
     absl::Time newest_cut = absl::InfinitePast();
+    for (const SeriesMember& member : members) {
+      if (member.ready) newest_cut = std::max(newest_cut, member.cut);
+    }
     for (const auto& other : caches_.OfClaim(ns, own.front()->source_claim)) {
       if (own_names.contains(other->meta.name)) continue;
-      // What another PVC of the same name left says nothing of this one.
+      // What another PVC of the same name left says nothing of this one; nor does what somebody
+      // took of it.
       if (other->claim_uid != claim_uid && ProvenIdentity(*other)) continue;
+      if (!caches_.IsOfVolume(*other, own.front()->volume_handle)) continue;
       const PruneMember known = KnownOf(*other);
       members.push_back(MakeMember(*other, known, policy_uid, claim_uid, now));
       if (members.back().ready && members.back().cut > newest_cut) {
@@ -154,7 +164,9 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
                                               .claim_exists = entry.claim_exists,
                                               .second_newest_due = job.second_newest_due});
     next_change = std::min(next_change, plan.next_change);
-    for (const Decision& decision : plan.Pruned()) entry.candidates.push_back(decision.uid);
+    for (const Decision& decision : plan.Pruned()) {
+      if (own_names.contains(decision.name)) entry.candidates.push_back(decision.uid);
+    }
     if (!entry.candidates.empty()) job.series.push_back(std::move(entry));
   }
   if (job.series.empty()) return std::nullopt;
@@ -162,23 +174,61 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
   return job;
 }
 
+void Pruner::TellHanging(const std::string& policy_uid, Entry& entry, const PolicyState* state,
+                         const std::vector<Caches::SnapshotPtr>& snapshots) {
+  const absl::Duration now = loop_.Elapsed();
+  absl::Duration next = absl::InfiniteDuration();
+  std::map<std::string, Deleting> deleting;
+  for (const auto& snapshot : snapshots) {
+    if (!snapshot->meta.deleting) continue;
+    const auto known = entry.deleting.find(snapshot->meta.uid);
+    Deleting& one = deleting[snapshot->meta.uid] =
+        known == entry.deleting.end() ? Deleting{.since = now} : known->second;
+    if (now < one.since + kHangs) {
+      next = std::min(next, one.since + kHangs);
+    } else if (!std::exchange(one.told, true)) {
+      log_.Warning("delete hangs", {{"policy", snapshot->policy},
+                                    {"claim", snapshot->source_claim},
+                                    {"snapshot", snapshot->meta.name},
+                                    {"uid", snapshot->meta.uid}});
+      if (state) {
+        events_.Record(Kind::kPolicy, state->policy->meta, EventType::kWarning, "DeleteHangs",
+                       fmt::format("VolumeSnapshot {} is still there {} after its deletion: its "
+                                   "finalizers and the CSI driver's log tell why",
+                                   snapshot->meta.name, absl::FormatDuration(kHangs)));
+      }
+    }
+  }
+  entry.deleting = std::move(deleting);
+  entry.hanging = next == absl::InfiniteDuration()
+                      ? Timer()
+                      : loop_.After(next - now, [this, policy_uid] { Changed(policy_uid); });
+}
+
 void Pruner::Evaluate(const std::string& policy_uid) {
   Entry& entry = *entries_.at(policy_uid);
   entry.due.reset();
-  if (entry.running || paused_) return;  // done and SetPaused ask again
+  const PolicyState* state = runs_.Find(policy_uid);
+  if (state && state->gone) state = nullptr;
+  const std::vector<Caches::SnapshotPtr> snapshots = caches_.OfPolicy(policy_uid);
+  TellHanging(policy_uid, entry, state, snapshots);
+  if (entry.running) {  // done asks again
+    if (entry.generation != (state ? state->policy->meta.generation : 0))
+      dispatcher_.Withdraw(entry.job_id);
+    return;
+  }
+  if (paused_) return;  // SetPaused asks again
+  if (!caches_.health().ok()) return Arm(policy_uid, kPlanAgain);
   if (loop_.Elapsed() < entry.not_before) return Arm(policy_uid, absl::ZeroDuration());
   if (runs_.Unsettled(policy_uid)) {
     if (!entry.waits_since) entry.waits_since = loop_.Elapsed();
     if (loop_.Elapsed() - *entry.waits_since < kMaxWait) return Arm(policy_uid, kAfterTime);
   }
   entry.waits_since.reset();
-  const std::vector<Caches::SnapshotPtr> snapshots = caches_.OfPolicy(policy_uid);
   if (snapshots.empty()) {
     entries_.erase(policy_uid);
     return;
   }
-  const PolicyState* state = runs_.Find(policy_uid);
-  if (state && state->gone) state = nullptr;
   if (state && (!state->recovered || state->policy->spec.suspend)) return;
 
   std::set<std::string> namespaces;
@@ -192,15 +242,19 @@ void Pruner::Evaluate(const std::string& policy_uid) {
     size_t wanted = 0;
     for (const auto& series : job->series) wanted += series.candidates.size();
     entry.running = true;
-    dispatcher_.Submit(
+    entry.policy = fmt::format("{}/{}", ns, job->policy_name);
+    entry.generation = job->policy_generation;
+    entry.job_id = dispatcher_.Submit(
         *std::move(job), [this, policy_uid, wanted](const absl::Status& status, size_t deleted) {
           Entry& done = *entries_.at(policy_uid);
           done.running = false;
           metrics_.CountPruned(static_cast<int>(deleted), status);
           if (status.ok() || deleted > 0) done.failures = 0;
           if (status.ok()) return Arm(policy_uid, deleted < wanted ? kPlanAgain : kAfterTime);
-          log_.Warning("prune failed",
-                       {{"policy_uid", policy_uid}, {"deleted", deleted}, {"error", status}});
+          log_.Warning("prune failed", {{"job", done.job_id},
+                                        {"policy", done.policy},
+                                        {"deleted", deleted},
+                                        {"error", status}});
           const absl::Duration pause = Backoff{absl::Seconds(1), absl::Minutes(1)}.Delay(
               ++done.failures, rng_, RetryAfterOf(status));
           done.not_before = loop_.Elapsed() + pause;

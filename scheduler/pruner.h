@@ -15,6 +15,7 @@
 #include "common/base/backoff.h"
 #include "common/base/event_loop.h"
 #include "common/base/log.h"
+#include "common/kube/events.h"
 #include "common/model/job.h"
 #include "common/model/retention.h"
 #include "scheduler/caches.h"
@@ -40,7 +41,7 @@ class Pruner {
  public:
   // `api` tells the server's time alone.
   Pruner(EventLoop& loop, const KubeApi& api, Rng& rng, Log& log, const Caches& caches,
-         const Runs& runs, Dispatcher& dispatcher, SchedulerMetrics& metrics,
+         const Runs& runs, Dispatcher& dispatcher, EventRecorder& events, SchedulerMetrics& metrics,
          absl::Duration quarantine);
 
   // Nothing is pruned before; the leader's time begins now. Needs all caches.
@@ -50,16 +51,27 @@ class Pruner {
   void Changed(const std::string& policy_uid);
 
  private:
+  struct Deleting {
+    absl::Duration since;  // seen to be, on the Elapsed() clock
+    bool told = false;
+  };
   struct Entry {
     Timer timer;
     std::optional<absl::Duration> due;                      // on the Elapsed() clock
     std::optional<absl::Duration> waits_since;              // for a run
     absl::Duration not_before = -absl::InfiniteDuration();  // after a failure
     bool running = false;
+    std::string job_id, policy;  // of the job that was given last
+    int64_t generation = 0;      // of its policy
     int failures = 0;
+    std::map<std::string, Deleting> deleting;  // by UID
+    Timer hanging;
   };
   void Arm(const std::string& policy_uid, absl::Duration delay);
   void Evaluate(const std::string& policy_uid);
+  // Tells of snapshots that are being deleted and do not go (design section 7), once.
+  void TellHanging(const std::string& policy_uid, Entry& entry, const PolicyState* state,
+                   const std::vector<Caches::SnapshotPtr>& snapshots);
   // Plans all series of the policy in one namespace; the job where there are candidates.
   std::optional<PruneSnapshots> Plan(const std::string& policy_uid, const PolicyState* state,
                                      const std::string& ns,
@@ -74,6 +86,7 @@ class Pruner {
   const Caches& caches_;
   const Runs& runs_;
   Dispatcher& dispatcher_;
+  EventRecorder& events_;
   SchedulerMetrics& metrics_;
   const absl::Duration quarantine_;
   bool started_ = false, paused_ = false;

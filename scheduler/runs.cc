@@ -82,6 +82,19 @@ void Runs::OnSynced() {
   }
 }
 
+void Runs::OnEpochConfirmed() {
+  for (const auto& [ns, name] : std::exchange(outranked_, {})) {
+    const auto policy = caches_.policies().Find(ns, name);
+    if (!policy) continue;
+    log_.Warning("status claims an epoch that is none",
+                 {{"policy", ns + "/" + name}, {"epoch", policy->status.epoch}});
+    refuted_ = EpochOf(policy->status);
+    const auto it = states_.find(policy->meta.uid);
+    PolicyChanged(it == states_.end() ? nullptr : it->second.policy, policy);
+    handlers_.dirty(policy->meta.uid, absl::ZeroDuration());
+  }
+}
+
 void Runs::SetPaused(bool paused) {
   if (!std::exchange(paused_, paused) || paused) return;
   for (auto& [uid, state] : states_) {
@@ -111,11 +124,10 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
   auto it = states_.find(after->meta.uid);
   if (it == states_.end()) return Adopt(after);
   PolicyState& state = it->second;
+  if (Outranked(*after)) return;
   // Not our own write coming by.
-  if (EpochOf(after->status) != epoch_ && !(before && before->status == after->status)) {
+  if (EpochOf(after->status) != epoch_ && !(before && before->status == after->status))
     Absorb(*after);
-    if (EpochOf(after->status) > epoch_) return;
-  }
   const bool edited = after->meta.generation != state.policy->meta.generation;
   state.policy = after;
   if (!edited) return;
@@ -299,6 +311,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     volume.snapshot = snapshot->meta.name;
     volume.snapshot_uid = snapshot->meta.uid;
     volume.posted = true;
+    volume.driver = DriverOf(*snapshot);
     if (snapshot->meta.deleting) {
       Conclude(state, run, volume, Outcome::kFailed, Reason::kDeleted,
                "the snapshot is being deleted");
@@ -309,13 +322,17 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
                     .claim = snapshot->source_claim,
                     .claim_uid = snapshot->claim_uid,
                     .snapshot_class = snapshot->class_name,
+                    .driver = volume.driver,
                     .volume_handle = snapshot->volume_handle};
-      const auto claim = caches_.claims().Find(target.ns, target.claim);
-      if (const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr)
-        target.driver = pv->driver;
       Ask(state, run, volume, target, snapshot->meta.uid);
     }
   }
+}
+
+std::string Runs::DriverOf(const Snapshot& snapshot) const {
+  const auto claim = caches_.claims().Find(snapshot.meta.ns, snapshot.source_claim);
+  const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr;
+  return pv ? pv->driver : "";
 }
 
 void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
@@ -612,6 +629,7 @@ std::optional<PolicyStatus> Runs::Status(const std::string& policy_uid) {
   auto it = states_.find(policy_uid);
   if (it == states_.end() || it->second.gone || !it->second.recovered) return std::nullopt;
   PolicyState& state = it->second;
+  if (outranked_.contains({state.policy->meta.ns, state.policy->meta.name})) return std::nullopt;
   const ConditionFacts facts = FactsOf(state);
   state.selected_volumes = facts.selected;
   state.conditions = Conditions(facts, state.conditions, loop_.Now());

@@ -70,8 +70,8 @@ class Runs {
     // Whether the clock is near enough to the server's to fire; if not, SetPaused follows before it
     // returns.
     std::function<bool()> clock_ok;
-    // A policy's status was written by a leader of a higher epoch.
-    std::function<void(std::string why)> deposed;
+    // A policy's status claims a higher epoch: nothing is written to it before OnEpochConfirmed.
+    std::function<void()> outranked;
   };
 
   Runs(EventLoop& loop, const Caches& caches, Dispatcher& dispatcher,
@@ -83,6 +83,8 @@ class Runs {
   // Caches gained what was missing: fires if they suffice for it, recovers once all of them are
   // there.
   void OnSynced();
+  // The Lease shows no higher epoch than ours, whatever a status claims.
+  void OnEpochConfirmed();
   // The clock is too far off (design section 5): nothing fires.
   void SetPaused(bool paused);
 
@@ -102,7 +104,6 @@ class Runs {
   // That status is durable now.
   void Written(const std::string& policy_uid, const PolicyStatus& status);
   // A status that an earlier leader wrote since we took over: what it settled and counted stands.
-  // Deposes us if its epoch is higher.
   void Absorb(const Policy& policy);
 
   const PolicyState* Find(const std::string& policy_uid) const;
@@ -123,6 +124,8 @@ class Runs {
 
   struct Blocked;
 
+  // The Lease alone tells who schedules: any status can be written by who owns its namespace.
+  bool Outranked(const Policy& policy);
   void Adopt(const std::shared_ptr<const Policy>& policy);
   void Compile(PolicyState& state);
   void OnDue(const std::string& policy_uid);
@@ -150,6 +153,8 @@ class Runs {
   std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Taken(const PolicyState& state) const;
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;
   void TakeUpSnapshots(PolicyState& state, Run& run);
+  // Of the PV of its claim; "" where there is none any more.
+  std::string DriverOf(const Snapshot& snapshot) const;
   void TakeOverSettled(PolicyState& state, const PolicyStatus& status);
   // Another leader has settled this run: what is under way for it here does not count.
   void Abandon(PolicyState& state, absl::Time instant);
@@ -209,6 +214,8 @@ class Runs {
   bool started_ = false, recovered_ = false, paused_ = false;
   std::map<std::string, PolicyState> states_;      // by policy UID
   std::vector<std::unique_ptr<Blocked>> blocked_;  // waiting for an earlier snapshot of the volume
+  std::set<std::pair<std::string, std::string>> outranked_;  // namespace and name of policies
+  int64_t refuted_ = 0;                                      // the higher epoch that is none
 };
 
 }  // namespace snapkeeper

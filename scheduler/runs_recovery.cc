@@ -53,9 +53,15 @@ absl::Time ForgottenUpTo(const PolicyState& state) {
 
 }  // namespace
 
+bool Runs::Outranked(const Policy& policy) {
+  const int64_t epoch = EpochOf(policy.status);
+  if (epoch <= epoch_ || epoch == refuted_) return false;
+  if (outranked_.insert({policy.meta.ns, policy.meta.name}).second) handlers_.outranked();
+  return true;
+}
+
 void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
-  if (EpochOf(policy->status) > epoch_) return Absorb(*policy);
-  if (policy->meta.deleting) return;
+  if (policy->meta.deleting || Outranked(*policy)) return;
   PolicyState& state = states_[policy->meta.uid];
   state.policy = policy;
   const PolicyStatus& status = policy->status;
@@ -123,6 +129,7 @@ Runs::TakenUp Runs::TakeUpOpen(PolicyState& state) {
                                 .since = state.fired_up_to,
                                 .now = instant});
       state.unjudged.insert(state.unjudged.end(), due.missed.begin(), due.missed.end());
+      state.unjudged_too_many |= due.too_many;
       state.fired_up_to = instant;
     }
     std::erase(state.unjudged, instant);
@@ -357,6 +364,7 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
       return;
     }
     volume.posted = true;
+    volume.driver = DriverOf(snapshot);
     volume.snapshot = snapshot.meta.name;
     volume.snapshot_uid = snapshot.meta.uid;
     Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");
@@ -406,13 +414,8 @@ void Runs::Abandon(PolicyState& state, absl::Time instant) {
 
 void Runs::Absorb(const Policy& policy) {
   const PolicyStatus& status = policy.status;
-  if (EpochOf(status) > epoch_) {
-    handlers_.deposed(fmt::format("SnapshotPolicy {}/{} was written by epoch {}, ours is {}",
-                                  policy.meta.ns, policy.meta.name, status.epoch, epoch_));
-    return;
-  }
   auto it = states_.find(policy.meta.uid);
-  if (it == states_.end() || EpochOf(status) == epoch_) return;
+  if (it == states_.end() || EpochOf(status) == epoch_ || Outranked(policy)) return;
   PolicyState& state = it->second;
   if (status.last_schedule_time) {
     state.watermark =

@@ -44,7 +44,7 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
                              absl::Duration delay) { writer_.Request(uid, delay); },
              .series_changed = [this](const std::string& uid) { pruner_.Changed(uid); },
              .clock_ok = [this] { return CheckClock(); },
-             .deposed = [this](std::string why) { OnDeposed(std::move(why)); }}),
+             .outranked = [this] { epoch_.Check(); }}),
       writer_(loop, api, rng, log,
               {.status =
                    [this](const std::string& uid) {
@@ -54,7 +54,7 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
                                  const PolicyStatus& status) { runs_.Written(uid, status); },
                .stale = [this](const Policy& policy) { runs_.Absorb(policy); },
                .posting = [this] { return !stopping_ && dispatcher_.posting() > 0; }}),
-      pruner_(loop, api, rng, log, caches_, runs_, dispatcher_, metrics_,
+      pruner_(loop, api, rng, log, caches_, runs_, dispatcher_, events_, metrics_,
               config_.prune_quarantine) {}
 
 void Scheduler::Start(absl::AnyInvocable<void(std::string)> deposed) {
@@ -89,9 +89,9 @@ void Scheduler::OnSynced() {
     int64_t floor = 0;
     caches_.policies().ForEach(
         [&floor](const Policy& policy) { floor = std::max(floor, EpochOf(policy.status)); });
-    epoch_.Take(
-        floor, [this](int64_t epoch) { OnEpoch(epoch); },
-        [this](std::string why) { OnDeposed(std::move(why)); });
+    epoch_.Take(floor, {.taken = [this](int64_t epoch) { OnEpoch(epoch); },
+                        .deposed = [this](std::string why) { OnDeposed(std::move(why)); },
+                        .confirmed = [this] { runs_.OnEpochConfirmed(); }});
   }
   if (current_epoch_ == 0) return;
   runs_.OnSynced();

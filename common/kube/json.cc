@@ -680,7 +680,8 @@ json StatusPatch(const PolicyStatus& status, std::string_view resource_version) 
             {"selectedVolumes", status.selected_volumes},
             {"readySnapshots", status.ready_snapshots},
             {"missedRuns", status.missed_runs},
-            {"recentRuns", std::move(runs)},
+            // kubectl wait takes an index into an empty list for an error, and waits for a list.
+            {"recentRuns", runs.empty() ? json() : std::move(runs)},
             {"conditions", std::move(conditions)}}}};
 }
 

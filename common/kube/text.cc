@@ -4,15 +4,19 @@
 #include <absl/strings/match.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace snapkeeper {
 namespace {
 
 constexpr std::string_view kEllipsis = "…";
 
+bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+
 // The length of the longest prefix of at most `max` bytes that cuts no sequence in two.
 size_t Boundary(std::string_view text, size_t max) {
   if (text.size() <= max) return text.size();
-  while (max > 0 && (static_cast<unsigned char>(text[max]) & 0xC0) == 0x80) --max;
+  while (max > 0 && IsContinuation(text[max])) --max;
   return max;
 }
 
@@ -33,8 +37,11 @@ std::string PercentEncode(std::string_view text) {
 std::string Truncate(std::string_view text, size_t max_bytes) {
   if (text.size() <= max_bytes) return std::string(text);
   if (max_bytes < kEllipsis.size()) return std::string(text.substr(0, Boundary(text, max_bytes)));
-  std::string cut(text.substr(0, Boundary(text, max_bytes - kEllipsis.size())));
-  return cut.append(kEllipsis);
+  const size_t room = max_bytes - kEllipsis.size();
+  size_t tail = text.size() - room + room / 3;
+  while (tail < text.size() && IsContinuation(text[tail])) ++tail;
+  std::string cut(text.substr(0, Boundary(text, room / 3)));
+  return cut.append(kEllipsis).append(text.substr(tail));
 }
 
 std::string Excerpt(std::string_view text, size_t max_bytes) {
@@ -57,7 +64,8 @@ std::string Excerpt(std::string_view text, size_t max_bytes) {
     gap = false;
     if (!secret) line += c;
   }
-  return Truncate(line, max_bytes);
+  line.resize(std::min(line.size(), max_bytes));
+  return line;
 }
 
 }  // namespace snapkeeper

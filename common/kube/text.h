@@ -11,7 +11,8 @@ namespace snapkeeper {
 // one header key.
 std::string PercentEncode(std::string_view text);
 
-// At most `max_bytes`, cut where a UTF-8 sequence begins; a cut text ends in "…" where that fits.
+// At most `max_bytes`, cut between UTF-8 sequences; "…" stands for what was left out, where that
+// fits. Of errors that wrap each other the end names the cause: two thirds of what stays are of it.
 std::string Truncate(std::string_view text, size_t max_bytes);
 
 // One line to show of a text that somebody else wrote: at most `max_bytes`, printable ASCII, runs

@@ -348,15 +348,15 @@ absl::StatusOr<absl::TimeZone> LoadTimeZone(std::string_view name) {
                     "Europe/Berlin, or UTC",
                     Quote(name)));
   }
-  // Letters of IANA names only: neither a path (`.`) nor a notation of the loader (`:`). right/
-  // counts leap seconds.
+  // Letters of IANA names only: neither a path (`.`) nor a notation of the loader (`:`, UTC0).
+  // right/ counts leap seconds.
   const bool well_formed =
       std::all_of(name.begin(), name.end(),
                   [](char c) {
                     return absl::ascii_isalnum(c) || c == '/' || c == '_' || c == '-' || c == '+';
                   }) &&
       !name.starts_with('/') && name.find("//") == name.npos && !name.starts_with("right/") &&
-      !name.starts_with("posix/");
+      !name.starts_with("posix/") && name != "UTC0";
   absl::TimeZone zone;
   if (!well_formed || !absl::LoadTimeZone(Absl(name), &zone)) {
     return absl::InvalidArgumentError(

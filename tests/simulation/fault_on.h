@@ -1,6 +1,7 @@
 #ifndef SNAPKEEPER_TESTS_SIMULATION_FAULT_ON_H_
 #define SNAPKEEPER_TESTS_SIMULATION_FAULT_ON_H_
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,21 @@ class FaultOn : public FaultPlan {
   const Kind kind_;
   const Fault fault_;
   const std::string user_;
+};
+
+// What a function says of each request.
+class FaultBy : public FaultPlan {
+ public:
+  using Judge = std::function<Fault(std::string_view user, Verb verb, const ObjectKey& key)>;
+  explicit FaultBy(Judge judge) : judge_(std::move(judge)) {}
+
+  Fault OnRequest(std::string_view user, Verb verb, const ObjectKey& key) override {
+    return judge_(user, verb, key);
+  }
+  EventFault OnEvent(std::string_view, Kind) override { return {}; }
+
+ private:
+  const Judge judge_;
 };
 
 }  // namespace snapkeeper

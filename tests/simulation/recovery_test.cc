@@ -19,7 +19,9 @@
 namespace snapkeeper {
 namespace {
 
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 int Uncut(World& world, const std::string& policy) {
   int uncut = 0;
@@ -210,6 +212,58 @@ TEST(RecoveryTest, WhatAnEarlierLeaderRecordsLateIsAccountedForThoughItIsGone) {
   EXPECT_EQ(recorded.counts.failed, 3);
 }
 
+// Whoever owns a namespace can write any status there.
+class ForgedEpochTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    world.simulator().AddClaim("default", "data", {{"app", "db"}});
+    world.StartExecutor("executor-0");
+    world.AddPolicy("p", {{"schedule", "@every 60s"}});
+    world.StartScheduler("scheduler-0");
+    world.RunFor(absl::Seconds(90));
+  }
+  void Forge(int64_t epoch) {
+    const auto forged = world.simulator().store().Patch(
+        {Kind::kPolicy, "default", "p"}, {{"status", {{"epoch", epoch}}}}, true, "tenant");
+    ASSERT_TRUE(forged.ok()) << forged.status();
+  }
+  size_t TakenIn(absl::Duration time) {
+    const size_t before = world.SnapshotsOf("p").size();
+    world.RunFor(time);
+    return world.SnapshotsOf("p").size() - before;
+  }
+
+  World world{{}};
+};
+
+TEST_F(ForgedEpochTest, StopsNoScheduler) {
+  for (const int64_t epoch : {2, 1 << 30}) {
+    Forge(epoch);
+    EXPECT_EQ(TakenIn(absl::Minutes(3)), 3u);
+    EXPECT_FALSE(world.Deposed("scheduler-0"));
+    EXPECT_EQ(world.StatusOf("p").epoch, 1);
+  }
+}
+
+TEST_F(ForgedEpochTest, DoesNotRaiseThatOfTheNextScheduler) {
+  world.Kill("scheduler-0");
+  Forge(1 << 30);
+  world.StartScheduler("scheduler-1");
+  EXPECT_EQ(TakenIn(absl::Minutes(3)), 3u);
+  EXPECT_EQ(world.StatusOf("p").epoch, 2);
+}
+
+TEST_F(ForgedEpochTest, IsBelievedWhereTheLeaseIsGone) {
+  world.Kill("scheduler-0");
+  Forge(41);
+  const auto deleted = world.simulator().store().Delete(
+      {Kind::kLease, "default", "snapkeeper-scheduler"}, {}, "user");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  world.StartScheduler("scheduler-1");
+  EXPECT_EQ(TakenIn(absl::Minutes(3)), 3u);
+  EXPECT_EQ(world.StatusOf("p").epoch, 42);
+}
+
 // Everybody is cut off; the first POST of a snapshot is carried out all the same.
 class Outage : public FaultPlan {
  public:
@@ -374,6 +428,24 @@ TEST(RecoveryTest, AClockSetBackAnHourStopsNoPolicy) {
     world.RunFor(absl::Minutes(4));
     EXPECT_GE(world.oracle().counts().created - created, 2) << back;
   }
+}
+
+TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriver) {
+  World world({.ready_after = absl::Seconds(40)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
+  world.AddPolicy("q", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 300}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(635));  // p has failed, q is under way
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(60));  // both become ready
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(30));
+  const std::string metrics = world.MetricsOf("scheduler-1");
+  EXPECT_THAT(metrics, HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
+  EXPECT_THAT(metrics, HasSubstr(R"(driver="sim.snapkeeper.io",outcome="Succeeded")"));
+  EXPECT_THAT(metrics, Not(HasSubstr(R"(driver="")")));
 }
 
 TEST(RecoveryTest, LateReadinessIsToldOfMoreThanTenVolumesAfterFailover) {

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +15,7 @@
 namespace snapkeeper {
 namespace {
 
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 TEST(PruneTest, RunsThatSettleNoSoonerThanTheNextBeginsDoNotHoldUpPruning) {
@@ -54,6 +58,54 @@ class SeriesTest : public ::testing::Test {
     world_.RunFor(absl::Seconds(5));
     return *world_.SnapshotsOf("pruned").front();
   }
+  // Oldest first, once there are so many.
+  std::vector<Snapshot> Take(size_t count) {
+    while (world_.SnapshotsOf("pruned").size() < count) world_.RunFor(absl::Seconds(1));
+    world_.RunFor(absl::Seconds(8));
+    std::vector<Snapshot> taken;
+    for (const auto& snapshot : world_.SnapshotsOf("pruned")) taken.push_back(*snapshot);
+    std::sort(taken.begin(), taken.end(),
+              [](const auto& a, const auto& b) { return a.instant < b.instant; });
+    return taken;
+  }
+  void TakeForeign() {
+    const auto made = world_.simulator().store().Create(
+        Kind::kSnapshot,
+        {{"metadata", {{"namespace", "default"}, {"name", "foreign"}}},
+         {"spec", {{"source", {{"persistentVolumeClaimName", "data"}}}}}},
+        "admin");
+    ASSERT_TRUE(made.ok()) << made.status();
+  }
+  void Patch(const ObjectKey& key, const nlohmann::json& patch) {
+    const auto patched = world_.simulator().store().Patch(key, patch, false, "somebody");
+    ASSERT_TRUE(patched.ok()) << patched.status();
+  }
+  // From now on the scheduler can neither list nor watch these.
+  void Blind(Kind kind) {
+    blind_ =
+        std::make_unique<FaultBy>([kind](std::string_view user, Verb verb, const ObjectKey& key) {
+          const bool reads = verb == Verb::kList || verb == Verb::kWatch;
+          return user == "scheduler-0" && key.kind == kind && reads
+                     ? Fault::Fail(absl::UnavailableError("away"))
+                     : Fault();
+        });
+    world_.simulator().SetFaultPlan(blind_.get());
+    world_.simulator().BreakWatches("scheduler-0", WatchBreak::kReset);
+    world_.RunFor(absl::Minutes(1));
+    ASSERT_FALSE(world_.SchedulerOf("scheduler-0")->Ready().ok());
+  }
+  // How often the executor lists snapshots for a prune.
+  int PrunesIn(absl::Duration time) {
+    int lists = 0;
+    FaultBy count([&lists](std::string_view user, Verb verb, const ObjectKey& key) {
+      lists += user == "executor-0" && verb == Verb::kList && key.kind == Kind::kSnapshot;
+      return Fault();
+    });
+    world_.simulator().SetFaultPlan(&count);
+    world_.RunFor(time);
+    world_.simulator().SetFaultPlan(nullptr);
+    return lists;
+  }
   bool IsThere(const Snapshot& snapshot) {
     const auto found =
         world_.simulator().store().Find<Snapshot>(snapshot.meta.ns, snapshot.meta.name);
@@ -61,6 +113,7 @@ class SeriesTest : public ::testing::Test {
   }
 
   World world_;
+  std::unique_ptr<FaultPlan> blind_;
 };
 
 TEST_F(SeriesTest, AnUnreadyOneStaysUntilAnyReadyOneOfItsClaimHasANewerCut) {
@@ -68,13 +121,7 @@ TEST_F(SeriesTest, AnUnreadyOneStaysUntilAnyReadyOneOfItsClaimHasANewerCut) {
   const Snapshot unready = TakeFirst();
   world_.RunFor(absl::Minutes(5));
   EXPECT_TRUE(IsThere(unready));
-  ASSERT_TRUE(world_.simulator()
-                  .store()
-                  .Create(Kind::kSnapshot,
-                          {{"metadata", {{"namespace", "default"}, {"name", "foreign"}}},
-                           {"spec", {{"source", {{"persistentVolumeClaimName", "data"}}}}}},
-                          "admin")
-                  .ok());
+  TakeForeign();
   world_.RunFor(absl::Seconds(10));
   world_.PatchPolicy("pruned", {{"spec", {{"runHistoryLimit", 6}}}});  // it is looked at again
   world_.RunFor(absl::Minutes(5));
@@ -97,15 +144,19 @@ TEST_F(SeriesTest, AClaimMadeAnewUnderTheNameDoesNotLetTheOldOnesGo) {
 TEST_F(SeriesTest, OneWhoseContentRefersToAnotherIsLeftAlone) {
   Start("@every 60s", {{"keepLast", 2}, {"unreadyTtl", "60s"}});
   const Snapshot first = TakeFirst();
-  ASSERT_TRUE(world_.simulator()
-                  .store()
-                  .Patch({Kind::kContent, "", first.bound_content},
-                         {{"spec", {{"volumeSnapshotRef", {{"uid", "another"}}}}}},
-                         /*status=*/false, "admin")
-                  .ok());
+  Patch({Kind::kContent, "", first.bound_content},
+        {{"spec", {{"volumeSnapshotRef", {{"uid", "another"}}}}}});
   world_.RunFor(absl::Minutes(10));
   EXPECT_GT(world_.oracle().counts().deleted, 3);
   EXPECT_TRUE(IsThere(first));
+}
+
+TEST_F(SeriesTest, OneWhoseContentRefersToAnotherCostsNoPruneJobs) {
+  Start("@every 1h", {{"keepLast", 5}, {"unreadyTtl", "60s"}});
+  Patch({Kind::kContent, "", Take(2)[0].bound_content},
+        {{"spec", {{"volumeSnapshotRef", {{"uid", "another"}}}}}});
+  world_.RunFor(absl::Minutes(5));
+  EXPECT_LE(PrunesIn(absl::Minutes(30)), 2);
 }
 
 TEST_F(SeriesTest, TheDataSourceOfAPendingClaimIsNotPruned) {
@@ -233,6 +284,208 @@ TEST_F(SeriesTest, AnOutageDoesNotEatTheHistory) {
   world_.RunFor(absl::Minutes(10));
   EXPECT_LE(world_.SnapshotsOf("pruned").size(), 7u);
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
+TEST_F(SeriesTest, NothingIsPrunedOnContentsThatCannotBeReadAnyMore) {
+  Start("@every 1h", {{"keepLast", 5}});
+  const std::vector<Snapshot> taken = Take(3);
+  Blind(Kind::kContent);
+  Patch({Kind::kContent, "", taken[2].bound_content},
+        {{"spec", {{"volumeSnapshotRef", {{"uid", "another"}}}}}});
+  world_.PatchPolicy("pruned", {{"spec", {{"retention", {{"keepLast", 1}}}}}});
+  world_.RunFor(absl::Minutes(10));
+  EXPECT_TRUE(IsThere(taken[1]));  // the newest that can be restored
+}
+
+TEST_F(SeriesTest, NothingIsPrunedOnClaimsThatCannotBeReadAnyMore) {
+  Start("@every 10m", {{"keepLast", 3}});
+  const std::vector<Snapshot> taken = Take(3);
+  Blind(Kind::kClaim);
+  const auto made = world_.simulator().store().Create(
+      Kind::kClaim,
+      {{"metadata", {{"namespace", "default"}, {"name", "restored"}}},
+       {"spec",
+        {{"storageClassName", "not-there-yet"},
+         {"accessModes", {"ReadWriteOnce"}},
+         {"resources", {{"requests", {{"storage", "1Gi"}}}}},
+         {"dataSource",
+          {{"apiGroup", "snapshot.storage.k8s.io"},
+           {"kind", "VolumeSnapshot"},
+           {"name", taken[0].meta.name}}}}}},
+      "user");
+  ASSERT_TRUE(made.ok()) << made.status();
+  world_.RunFor(absl::Minutes(30));
+  EXPECT_TRUE(IsThere(taken[0]));
+}
+
+TEST_F(SeriesTest, AScheduleThatDoesNotParseDoesNotLetAgeEatTheHistory) {
+  Start("@every 10m", {{"maxAge", "1h"}});
+  world_.RunFor(absl::Hours(2));
+  const size_t before = world_.SnapshotsOf("pruned").size();
+  ASSERT_GE(before, 6u);
+  world_.PatchPolicy("pruned", {{"spec", {{"schedule", "61 * * * *"}}}});
+  world_.RunFor(absl::Hours(3));
+  EXPECT_EQ(world_.SnapshotsOf("pruned").size(), before);
+}
+
+TEST_F(SeriesTest, AForeignOneOfAClaimMadeAnewDoesNotLetTheOldOnesGo) {
+  Start("@every 1h", {{"keepLast", 5}, {"unreadyTtl", "60s"}}, "stuck");
+  const Snapshot unready = TakeFirst();
+  world_.DeleteClaim("data");
+  world_.simulator().AddClaim("default", "data", {{"app", "other"}});
+  world_.RunFor(absl::Minutes(5));
+  TakeForeign();
+  world_.RunFor(absl::Seconds(10));
+  world_.PatchPolicy("pruned", {{"spec", {{"runHistoryLimit", 6}}}});  // it is looked at again
+  world_.RunFor(absl::Minutes(5));
+  EXPECT_TRUE(IsThere(unready));
+}
+
+TEST_F(SeriesTest, AnEditedVolumeHandleDeletesNothing) {
+  Start("@every 1h", {{"keepLast", 5}, {"unreadyTtl", "60s"}});
+  const Snapshot oldest = Take(3).front();
+  Patch({Kind::kSnapshot, "default", oldest.meta.name},
+        {{"metadata", {{"annotations", {{"snapkeeper.io/volume-handle", "x"}}}}}});
+  world_.RunFor(absl::Minutes(90));
+  EXPECT_TRUE(IsThere(oldest));
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
+TEST_F(SeriesTest, SuspendingEndsAPruneThatIsUnderWay) {
+  Start("@every 60s", {{"keepLast", 100}});
+  Take(30);
+  std::vector<absl::Time> deletes;
+  FaultBy slow([&](std::string_view, Verb verb, const ObjectKey& key) {
+    if (verb != Verb::kDelete || key.kind != Kind::kSnapshot) return Fault();
+    deletes.push_back(world_.Now());
+    return Fault{.request_delay = absl::Seconds(1)};
+  });
+  world_.simulator().SetFaultPlan(&slow);
+  world_.PatchPolicy("pruned",
+                     {{"spec", {{"schedule", "0 0 1 1 *"}, {"retention", {{"keepLast", 1}}}}}});
+  while (deletes.empty()) world_.RunFor(absl::Milliseconds(100));
+  world_.PatchPolicy("pruned", {{"spec", {{"suspend", true}}}});
+  world_.RunFor(absl::Seconds(2));
+  deletes.clear();
+  world_.RunFor(absl::Minutes(2));
+  EXPECT_THAT(deletes, IsEmpty());
+  world_.simulator().SetFaultPlan(nullptr);
+}
+
+TEST_F(SeriesTest, AVolumeWhoseSnapshotsMayNotBeDeletedHoldsUpNoOther) {
+  std::map<std::string, std::string> claims;  // by UID: their order in the job
+  for (const char* name : {"more-0", "more-1"})
+    world_.simulator().AddClaim("default", name, {{"app", "db"}});
+  for (const char* name : {"data", "more-0", "more-1"})
+    claims[world_.simulator().store().Find<Claim>("default", name)->meta.uid] = name;
+  const std::string refused = claims.begin()->second;
+  FaultBy refuse([&refused](std::string_view, Verb verb, const ObjectKey& key) {
+    return verb == Verb::kDelete && key.kind == Kind::kSnapshot &&
+                   key.name.starts_with(refused + "-")
+               ? Fault::Fail(absl::PermissionDeniedError("admission webhook denied the request"))
+               : Fault();
+  });
+  world_.simulator().SetFaultPlan(&refuse);
+  Start("@every 10m", {{"keepLast", 2}});
+  world_.RunFor(absl::Hours(3));
+  std::map<std::string, int> left;
+  for (const auto& snapshot : world_.SnapshotsOf("pruned")) ++left[snapshot->source_claim];
+  left.erase(refused);
+  EXPECT_THAT(left, ::testing::Each(::testing::Pair(::testing::_, ::testing::Le(3))));
+  world_.simulator().SetFaultPlan(nullptr);
+}
+
+TEST_F(SeriesTest, AnOrphanWhoseAnnotationWasEditedCostsNoPruneJobs) {
+  Start("@every 1h", {{"keepLast", 5}}, "stuck");
+  const std::vector<Snapshot> taken = Take(2);
+  world_.PatchPolicy("pruned", {{"spec", {{"suspend", true}}}});
+  Patch({Kind::kSnapshot, "default", taken[0].meta.name},
+        {{"metadata", {{"annotations", {{"snapkeeper.io/policy", "x/y"}}}}}});
+  Patch({Kind::kSnapshot, "default", taken[1].meta.name},
+        {{"metadata", {{"labels", {{"snapkeeper.io/hold", "true"}}}}}});
+  world_.DeletePolicy("pruned");
+  TakeForeign();
+  world_.RunFor(absl::Hours(30));
+  EXPECT_LE(PrunesIn(absl::Minutes(30)), 2);
+}
+
+TEST_F(SeriesTest, AForeignOneCostsTheExecutorNoReadWhereItIsNotTheNewest) {
+  TakeForeign();
+  Start("@every 10m", {{"keepLast", 2}});
+  int reads = 0;
+  FaultBy count([&reads](std::string_view user, Verb verb, const ObjectKey& key) {
+    reads += user == "executor-0" && verb == Verb::kGet && key.kind == Kind::kSnapshot;
+    return Fault();
+  });
+  world_.simulator().SetFaultPlan(&count);
+  world_.RunFor(absl::Hours(1));
+  EXPECT_GT(world_.oracle().counts().deleted, 1);
+  EXPECT_EQ(reads, 0);
+  world_.simulator().SetFaultPlan(nullptr);
+}
+
+// Only ours, and only those that stay.
+TEST_F(SeriesTest, MetricsCountNoCopiesAndNoneThatIsBeingDeleted) {
+  Start("@every 10m", {{"keepLast", 3}});
+  const std::vector<Snapshot> taken = Take(3);
+  auto& store = world_.simulator().store();
+  nlohmann::json copy = *store.JsonOf({Kind::kSnapshot, "default", taken[0].meta.name});
+  world_.simulator().AddNamespace("elsewhere");
+  copy["metadata"]["namespace"] = "elsewhere";
+  for (const char* own : {"uid", "resourceVersion", "creationTimestamp", "finalizers"})
+    copy["metadata"].erase(own);
+  copy["metadata"]["annotations"].erase("snapkeeper.io/post-before");
+  ASSERT_TRUE(store.Create(Kind::kSnapshot, copy, "somebody").ok());
+  Patch({Kind::kSnapshot, "default", taken[0].meta.name},
+        {{"metadata", {{"finalizers", {"example.com/stay"}}}}});
+  ASSERT_TRUE(store.Delete({Kind::kSnapshot, "default", taken[0].meta.name}, {}, "somebody").ok());
+  world_.RunFor(absl::Seconds(5));
+  const std::string metrics = world_.MetricsOf("scheduler-0");
+  EXPECT_THAT(metrics,
+              HasSubstr(R"(persistentvolumeclaim="data",policy="pruned",ready="true"} 2)"));
+  EXPECT_THAT(metrics,
+              HasSubstr(R"(persistentvolumeclaim="data",policy="pruned",ready="false"} 0)"));
+  EXPECT_THAT(
+      metrics,
+      HasSubstr(R"(snapkeeper_policy_deleting_snapshots{namespace="default",policy="pruned"} 1)"));
+}
+
+TEST_F(SeriesTest, DeletesThatHangLeaveSlotsToCreates) {
+  for (int i = 0; i < 70; ++i) {
+    const std::string app = "app-" + std::to_string(i);
+    world_.simulator().AddClaim("default", "data-" + app, {{"app", app}});
+    world_.AddPolicy(app, {{"schedule", "@every 60s"},
+                           {"selector", {{"matchLabels", {{"app", app}}}}},
+                           {"retention", {{"keepLast", 1}}}});
+  }
+  FaultOn hang(Verb::kDelete, Kind::kSnapshot, Fault::Hang());
+  world_.simulator().SetFaultPlan(&hang);
+  Start("@every 7s", {{"keepLast", 100}});
+  world_.RunFor(absl::Minutes(4));
+  EXPECT_GE(world_.SnapshotsOf("pruned").size(), 33u);
+  EXPECT_EQ(world_.StatusOf("pruned").missed_runs, 0);
+  world_.simulator().SetFaultPlan(nullptr);
+}
+
+TEST_F(SeriesTest, ADeleteThatHangsIsToldAndNotRepeated) {
+  Start("@every 10m", {{"keepLast", 2}});
+  const Snapshot first = TakeFirst();
+  Patch({Kind::kSnapshot, "default", first.meta.name},
+        {{"metadata", {{"finalizers", {"example.com/stay"}}}}});
+  int deletes = 0, told = 0;
+  FaultBy count([&](std::string_view, Verb verb, const ObjectKey& key) {
+    deletes += verb == Verb::kDelete && key.name == first.meta.name;
+    told += verb == Verb::kCreate && key.kind == Kind::kEvent;
+    return Fault();
+  });
+  world_.simulator().SetFaultPlan(&count);
+  world_.RunFor(absl::Minutes(40));
+  ASSERT_EQ(deletes, 1);
+  EXPECT_EQ(told, 1);
+  world_.RunFor(absl::Hours(2));
+  EXPECT_EQ(deletes, 1);
+  EXPECT_EQ(told, 1);
+  world_.simulator().SetFaultPlan(nullptr);
 }
 
 }  // namespace

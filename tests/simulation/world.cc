@@ -224,6 +224,11 @@ void World::AddPolicy(const std::string& name, nlohmann::json spec, const std::s
   ASSERT_TRUE(created.ok()) << created.status();
 }
 
+std::string World::MetricsOf(const std::string& name) {
+  Metrics& metrics = processes_.at(name)->metrics;
+  return metrics.Serialize(metrics.Collect());
+}
+
 void World::PatchPolicy(const std::string& name, const nlohmann::json& patch,
                         const std::string& ns) {
   const auto patched = simulator_.store().Patch({Kind::kPolicy, ns, name}, patch, false, "user");

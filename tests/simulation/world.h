@@ -69,6 +69,9 @@ class World {
     return processes_.at(name)->scheduler.get();
   }
 
+  // What its /metrics says now.
+  std::string MetricsOf(const std::string& name);
+
   // Executors that schedulers started from now on know.
   void KnowExecutors(std::vector<std::string> names) { known_executors_ = std::move(names); }
   void SetNetwork(Network network) { network_ = std::move(network); }

@@ -386,6 +386,11 @@ TEST(PolicyTest, PutsNoNullIntoLists) {
   EXPECT_THAT(StatusPatch(FullStatus(), "")["status"]["conditions"].dump(), Not(HasSubstr("null")));
 }
 
+// `kubectl wait --for=jsonpath={.status.recentRuns[0].state}` fails at once on an empty list.
+TEST(PolicyTest, NoRunsAreNoList) {
+  EXPECT_TRUE(StatusPatch({}, "")["status"]["recentRuns"].is_null());
+}
+
 TEST(PolicyTest, ReadsAReasonOfALaterVersionAsNone) {
   const json status = {
       {"recentRuns",

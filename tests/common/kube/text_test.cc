@@ -15,8 +15,8 @@ TEST(PercentEncodeTest, KeepsOnlyUnreservedCharacters) {
 
 TEST(TruncateTest, CutsBetweenCharacters) {
   EXPECT_EQ(Truncate("short", 5), "short");
-  EXPECT_EQ(Truncate("longer text", 8), "longe…");
-  EXPECT_EQ(Truncate("ééé", 5), "é…");
+  EXPECT_EQ(Truncate("longer text", 9), "lo…text");
+  EXPECT_EQ(Truncate("ééé", 5), "…é");
   EXPECT_EQ(Truncate("éé", 3), "…");
   EXPECT_EQ(Truncate("éé", 2), "é");
   EXPECT_EQ(Truncate("éé", 1), "");

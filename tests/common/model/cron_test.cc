@@ -589,6 +589,7 @@ TEST(CronTest, LoadsIanaZonesAndNothingElse) {
                            "leapseconds",
                            " UTC",
                            "UTC ",
+                           "UTC0",
                            "UTC\n",
                            "+01:00",
                            "Europe\\Berlin"}) {
