@@ -167,8 +167,8 @@ absl::StatusOr<json> ApplyJsonPatch(const json& object, const json& patch) {
   try {
     return object.patch(patch);
   } catch (const json::exception& error) {
-    constexpr int kTestFailed = 501;
-    if (error.id == kTestFailed)
+    constexpr int kNoPatch = 104, kNoPointer = 105;
+    if (error.id != kNoPatch && error.id != kNoPointer)
       return ApiError(422, "Invalid",
                       "the server rejected our request due to an error in our request");
     return BadRequest(fmt::format("error applying patch: {}", error.what()));
@@ -186,6 +186,15 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
   }
 
   void Handle(const ApiRequest& request, const ResponderPtr& responder) {
+    try {
+      Route(request, responder);
+    } catch (const json::exception& error) {  // bytes that are no UTF-8, a member of another type
+      Fail(responder, BadRequest(error.what()));
+    }
+  }
+
+ private:
+  void Route(const ApiRequest& request, const ResponderPtr& responder) {
     if (request.path == "/healthz" || request.path == "/livez" || request.path == "/readyz")
       return responder->Send(200, "text/plain", "ok");
     if (!request.segments.empty() && request.segments[0] == "simulator")
@@ -215,7 +224,6 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     Fail(responder, NotAllowed());
   }
 
- private:
   struct WatchConnection {
     Kind kind;
     uint64_t store_id;
@@ -327,10 +335,11 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       if (!selector.ok()) return Fail(responder, selector.status());
       if (absl::Status status = CheckListVersion(request); !status.ok())
         return Fail(responder, status);
-      size_t limit = 0;
+      int64_t limit = 0;
       if (!request.Query("limit").empty() && !absl::SimpleAtoi(request.Query("limit"), &limit))
         return Fail(responder, BadRequest("limit is not a number"));
-      const auto page = store_.List(*served.stored, *selector, limit, request.Query("continue"));
+      const auto page = store_.List(*served.stored, *selector, std::max<int64_t>(0, limit),
+                                    request.Query("continue"));
       if (!page.ok()) return Fail(responder, page.status());
       meta["resourceVersion"] = std::to_string(page->rv);
       if (!page->next.empty()) {

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 
 #include "common/kube/json.h"
 
@@ -14,6 +16,11 @@ const char* TypeName(const nlohmann::json& value) {
 }
 
 }  // namespace
+
+std::string TextAt(const nlohmann::json& object, const char* member) {
+  const auto it = object.find(member);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+}
 
 struct Schema::Path {
   const Path* parent;      // null for the root
@@ -33,6 +40,7 @@ Schema::Schema(const nlohmann::json& s)
       int_or_string_(s.value("x-kubernetes-int-or-string", false)),
       keeps_unknown_(s.value("x-kubernetes-preserve-unknown-fields", false)),
       required_(s.value("required", std::vector<std::string>())),
+      map_keys_(s.value("x-kubernetes-list-map-keys", std::vector<std::string>())),
       pattern_text_(s.value("pattern", "")),
       date_time_(s.value("format", "") == "date-time") {
   if (auto it = s.find("properties"); it != s.end()) {
@@ -80,6 +88,9 @@ void Schema::Complete(nlohmann::json& value, std::string_view field, Findings& f
 }
 
 void Schema::Complete(nlohmann::json& value, const Path& path, Findings& findings) const {
+  if (type_ == "integer" && value.is_number_float() &&
+      value.get<double>() == std::trunc(value.get<double>()))
+    value = value.get<int64_t>();
   if (!HasType(value)) {
     findings.causes.push_back(
         {"FieldValueTypeInvalid",
@@ -93,6 +104,7 @@ void Schema::Complete(nlohmann::json& value, const Path& path, Findings& finding
       for (size_t i = 0; i < value.size(); ++i)
         items_->Complete(value[i], Path{&path, "", i}, findings);
     }
+    CheckKeys(value, path, findings);
     CheckSize(value.size(), "items", path, findings);
   } else {
     CheckScalar(value, path, findings);
@@ -128,6 +140,19 @@ void Schema::CompleteObject(nlohmann::json& value, const Path& path, Findings& f
       findings.causes.push_back({"FieldValueRequired", "Required value", Path{&path, name}.Text()});
   }
   CheckSize(fields.size(), "properties", path, findings);
+}
+
+void Schema::CheckKeys(const nlohmann::json& list, const Path& path, Findings& findings) const {
+  if (map_keys_.empty()) return;
+  std::set<nlohmann::json> seen;
+  for (size_t i = 0; i < list.size(); ++i) {
+    nlohmann::json keys;
+    for (const std::string& key : map_keys_) keys[key] = list[i].value(key, nlohmann::json());
+    if (seen.insert(keys).second) continue;
+    findings.causes.push_back({"FieldValueDuplicate",
+                               fmt::format("Duplicate value: {}", keys.dump()),
+                               Path{&path, "", i}.Text()});
+  }
 }
 
 void Schema::CheckSize(size_t size, const char* what, const Path& path, Findings& findings) const {

@@ -17,6 +17,9 @@ namespace snapkeeper {
 
 // A structural schema (openAPIV3Schema of a CustomResourceDefinition), compiled. Rules in CEL are
 // not part of it: those that matter are in validation.cc.
+// "" where the member is absent or no string: most kinds are stored without a schema.
+std::string TextAt(const nlohmann::json& object, const char* member);
+
 class Schema {
  public:
   explicit Schema(const nlohmann::json& open_api);
@@ -39,6 +42,7 @@ class Schema {
 
   void Complete(nlohmann::json& value, const Path& path, Findings& findings) const;
   void CompleteObject(nlohmann::json& value, const Path& path, Findings& findings) const;
+  void CheckKeys(const nlohmann::json& list, const Path& path, Findings& findings) const;
   void CheckSize(size_t size, const char* what, const Path& path, Findings& findings) const;
   void CheckScalar(const nlohmann::json& value, const Path& path, Findings& findings) const;
   bool HasType(const nlohmann::json& value) const;
@@ -48,7 +52,7 @@ class Schema {
   bool keeps_unknown_ = false;
   std::map<std::string, Schema> properties_;
   std::unique_ptr<Schema> additional_, items_;
-  std::vector<std::string> required_;
+  std::vector<std::string> required_, map_keys_;  // of a list that is a map
   nlohmann::json default_, enum_;
   std::optional<double> minimum_, maximum_;
   std::optional<uint64_t> min_size_, max_size_;  // of strings, arrays or maps

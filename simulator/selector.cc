@@ -41,6 +41,24 @@ bool IsKeyChar(char c) {
          c == '/';
 }
 
+// Of a label: at most 63 characters, the first and the last alphanumeric.
+bool IsName(std::string_view text) {
+  const auto alphanumeric = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+  return !text.empty() && text.size() <= 63 && alphanumeric(text.front()) &&
+         alphanumeric(text.back()) && text.find('/') == text.npos &&
+         std::all_of(text.begin(), text.end(), IsKeyChar);
+}
+
+bool IsValid(const LabelRequirement& requirement) {
+  const std::string_view key = requirement.key;
+  const size_t slash = key.find('/');
+  const bool prefixed = slash != key.npos;
+  return IsName(key.substr(prefixed ? slash + 1 : 0)) && slash != 0 &&
+         (!prefixed || slash <= 253) &&
+         std::all_of(requirement.values.begin(), requirement.values.end(),
+                     [](const std::string& value) { return value.empty() || IsName(value); });
+}
+
 std::optional<LabelRequirement> ParseRequirement(std::string_view text) {
   const bool absent = text.starts_with('!');
   if (absent) text = Trim(text.substr(1));
@@ -103,7 +121,8 @@ absl::StatusOr<Selector> ParseSelector(const ListQuery& query) {
   if (!query.label_selector.empty()) {
     for (std::string_view part : Split(query.label_selector)) {
       auto requirement = ParseRequirement(part);
-      if (!requirement) return BadRequest(fmt::format("unable to parse requirement: {}", part));
+      if (!requirement || !IsValid(*requirement))
+        return BadRequest(fmt::format("unable to parse requirement: {}", part));
       if (requirement->op == "In" && requirement->values.size() == 1) {
         const auto [it, added] =
             selector.labels.match_labels.emplace(requirement->key, requirement->values[0]);

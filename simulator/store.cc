@@ -11,6 +11,7 @@
 #include "common/kube/json.h"
 #include "common/model/names.h"
 #include "simulator/api_error.h"
+#include "simulator/schema.h"
 #include "simulator/validation.h"
 
 namespace snapkeeper {
@@ -108,13 +109,23 @@ std::shared_ptr<const Tags> TagsOf(Kind kind, const json& object) {
   if (auto it = meta.find("labels"); it != meta.end()) it->get_to(tags->labels);
   if (kind == Kind::kEvent) {
     for (const auto& [field, value] : object["involvedObject"].items())
-      tags->fields["involvedObject." + field] = value;
+      tags->fields["involvedObject." + field] = value.is_string() ? value : json("");
     for (const char* field : {"reason", "type", "reportingComponent"})
-      tags->fields[field] = object.value(field, "");
+      tags->fields[field] = TextAt(object, field);
     if (auto it = object.find("source"); it != object.end())
-      tags->fields["source"] = it->value("component", "");
+      tags->fields["source"] = TextAt(*it, "component");
   }
   return tags;
+}
+
+// Whether the merge patch `undo` would change the object.
+bool Differs(const json& object, const json& undo) {
+  if (!undo.is_object() || !object.is_object()) return object != undo;
+  return std::any_of(undo.items().begin(), undo.items().end(), [&object](const auto& field) {
+    const auto it = object.find(field.key());
+    if (it == object.end()) return !field.value().is_null();
+    return field.value().is_null() || Differs(*it, field.value());
+  });
 }
 
 bool IsDeleting(const json& object) { return object["metadata"].contains("deletionTimestamp"); }
@@ -405,6 +416,7 @@ absl::StatusOr<VersionPtr> Store::Patch(const ObjectKey& key, json patch, bool s
   }
   if (!changed) return it->second.version;
   absl::Status valid = CompleteChanged(key, object, undo);
+  if (valid.ok() && !Differs(object, undo)) return it->second.version;
   const auto is_spec = [](const auto& field) {
     return field.key() != "metadata" && field.key() != "status";
   };

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "common/kube/json.h"
+#include "simulator/schema.h"
 #include "simulator/schemas.h"
 
 namespace snapkeeper {
@@ -113,7 +114,7 @@ const json* Find(const json& object, std::string_view path) {
           value(path.substr(equal + 3, end - equal - 3));
       const json* found = nullptr;
       for (const json& element : *at) {
-        if (element.is_object() && element.value(member, "") == value) found = &element;
+        if (element.is_object() && TextAt(element, member.c_str()) == value) found = &element;
       }
       if (found == nullptr) return nullptr;
       at = found;
@@ -132,7 +133,7 @@ const json* Find(const json& object, std::string_view path) {
 std::string Modes(const json& modes) {
   std::string text;
   for (const json& mode : modes) {
-    const std::string word = mode;
+    const std::string word = mode.is_string() ? mode : "";
     const std::string short_word = word == "ReadWriteOnce"   ? "RWO"
                                    : word == "ReadOnlyMany"  ? "ROX"
                                    : word == "ReadWriteMany" ? "RWX"
@@ -159,11 +160,11 @@ json CellOf(const json& object, const Column& column, absl::Time now) {
     return object["metadata"].contains("deletionTimestamp") ? json("Terminating") : *value;
   if (column.type == "modes") return Modes(*value);
   if (column.type == "claim")
-    return fmt::format("{}/{}", value->value("namespace", ""), value->value("name", ""));
+    return fmt::format("{}/{}", TextAt(*value, "namespace"), TextAt(*value, "name"));
   if (column.type == "object") {
-    std::string kind = value->value("kind", "");
+    std::string kind = TextAt(*value, "kind");
     for (char& c : kind) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return fmt::format("{}/{}", kind, value->value("name", ""));
+    return fmt::format("{}/{}", kind, TextAt(*value, "name"));
   }
   if (column.type == "string" && !value->is_string()) return value->dump();
   return *value;

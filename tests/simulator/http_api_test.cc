@@ -204,6 +204,45 @@ TEST_F(HttpApiTest, InvalidObjectsNameEachField) {
   EXPECT_EQ(causes[1]["field"], "spec.retention.keepLast");
 }
 
+TEST_F(HttpApiTest, AMalformedRequestIsAnsweredAndNoMore) {
+  ASSERT_EQ(Send("POST", kPolicies, PolicyJson("p")).code, 201);
+  const std::string events = "/api/v1/namespaces/default/events",
+                    claim = std::string(kClaims) + "/data-0";
+  const std::vector<std::string> merge = {kMerge},
+                                 apply = {"Content-Type: application/apply-patch+yaml"};
+  EXPECT_EQ(Send("GET", std::string(kClaims) + "/%ff").code, 400);
+  for (const char* option : {"labelSelector", "fieldSelector", "resourceVersion"})
+    EXPECT_EQ(Send("GET", std::string(kClaims) + "?" + option + "=%ff").code, 400) << option;
+  EXPECT_EQ(Send("PATCH", std::string(kClaims) + "/new", {{"metadata", "x"}}, apply).code, 400);
+  EXPECT_EQ(Send("DELETE", claim, {{"preconditions", {{"uid", 5}}}}).code, 400);
+  const auto event = [](const char* name, const json& more) {
+    json object = {{"metadata", {{"name", name}, {"namespace", "default"}}},
+                   {"involvedObject", {{"namespace", "default"}}}};
+    object.update(more);
+    return object;
+  };
+  EXPECT_EQ(Send("POST", events, event("a", {{"source", "x"}})).code, 201);
+  EXPECT_EQ(Send("POST", events, event("b", {{"reportingComponent", 5}})).code, 201);
+  EXPECT_EQ(Send("PATCH", claim + "/status", {{"status", {{"accessModes", {5}}}}}, merge).code,
+            200);
+  EXPECT_EQ(Send("GET", kClaims, nullptr, {kTable}).code, 200);
+  EXPECT_EQ(Send("GET", std::string(kClaims) + "?limit=-1").code, 200);
+}
+
+TEST_F(HttpApiTest, AListThatIsAMapHasEachKeyOnce) {
+  ASSERT_EQ(Send("POST", kPolicies, PolicyJson("p")).code, 201);
+  const json ready = {{"type", "Ready"},
+                      {"status", "True"},
+                      {"reason", "R"},
+                      {"message", ""},
+                      {"lastTransitionTime", "2026-11-22T15:00:00Z"}};
+  const HttpResponse refused =
+      Send("PATCH", std::string(kPolicies) + "/p/status",
+           {{"status", {{"conditions", json::array({ready, ready})}}}}, {kMerge});
+  EXPECT_EQ(refused.code, 422);
+  EXPECT_EQ(json::parse(refused.body)["details"]["causes"][0]["field"], "status.conditions[1]");
+}
+
 TEST_F(HttpApiTest, EachKindOfPatchIsTakenWhereKubernetesTakesIt) {
   ASSERT_EQ(Send("POST", kPolicies, PolicyJson("p")).code, 201);
   const std::string policy = std::string(kPolicies) + "/p",
@@ -223,7 +262,7 @@ TEST_F(HttpApiTest, EachKindOfPatchIsTakenWhereKubernetesTakesIt) {
            Case{policy, "json-patch+json", json::array({test}), 422},
            Case{policy, "json-patch+json", json::array({suspend, test}), 200},
            Case{policy, "json-patch+json",
-                json::array({{{"op", "remove"}, {"path", "/spec/none"}}}), 400},
+                json::array({{{"op", "remove"}, {"path", "/spec/none"}}}), 422},
            Case{policy, "json-patch+json", {{"op", "add"}}, 400},
            Case{policy, "merge-patch+json", {{"spec", {{"suspend", nullptr}}}}, 200},
            Case{policy, "strategic-merge-patch+json", labels, 415},

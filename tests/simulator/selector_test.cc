@@ -49,7 +49,8 @@ TEST(SelectorTest, LabelsAndFieldsMatchAsInKubernetes) {
 }
 
 TEST(SelectorTest, WhatIsNoSelectorIsRefused) {
-  for (const char* labels : {"=x", "a=b=c", "a in x", "a in (x", "a b", "!a=b", "a=b,,c", "a>1"}) {
+  for (const char* labels : {"=x", "a=b=c", "a in x", "a in (x", "a b", "!a=b", "a=b,,c", "a>1",
+                             "-a=b", "a=b/c", "a/b/c=d", "/a=b", "a/=b", "a=-b"}) {
     EXPECT_THAT(ParseSelector({Kind::kClaim, "", labels, ""}),
                 StatusIs(absl::StatusCode::kInvalidArgument))
         << labels;

@@ -99,6 +99,19 @@ TEST_F(StoreTest, GenerationCountsChangesOfTheSpecOnly) {
   EXPECT_EQ(world_.At(policy_, "/status/epoch"), 3);
 }
 
+TEST_F(StoreTest, APatchThatChangesNothingInTheEndMakesNoVersion) {
+  ASSERT_THAT(world_.Create(Kind::kPolicy, PolicyJson("p")), IsOk());
+  const int64_t rv = store_.resource_version();
+  for (const json& patch :
+       {json{{"spec", {{"nothing", 1}}}}, json{{"spec", {{"timeZone", nullptr}}}},
+        json{{"spec", {{"runHistoryLimit", 5.0}}}}}) {
+    ASSERT_THAT(store_.Patch(policy_, patch, false, "me"), IsOk());
+    EXPECT_EQ(store_.resource_version(), rv) << patch;
+    EXPECT_EQ(world_.At(policy_, "/metadata/generation"), 1) << patch;
+  }
+  EXPECT_EQ(world_.At(policy_, "/spec/timeZone"), "UTC");
+}
+
 TEST_F(StoreTest, APolicyGetsTheDefaultsOfItsSchema) {
   ASSERT_THAT(world_.Create(Kind::kPolicy, PolicyJson("p")), IsOk());
   EXPECT_EQ(world_.At(policy_, "/spec"),
