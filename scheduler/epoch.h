@@ -5,7 +5,6 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "common/base/backoff.h"

@@ -5,7 +5,6 @@
 #include <absl/time/time.h>
 
 #include <string>
-#include <vector>
 
 #include "common/base/call.h"
 #include "common/base/event_loop.h"

@@ -1,10 +1,8 @@
 #ifndef SNAPKEEPER_SCHEDULER_RUNS_H_
 #define SNAPKEEPER_SCHEDULER_RUNS_H_
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/time/time.h>
 
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>

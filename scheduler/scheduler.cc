@@ -1,7 +1,5 @@
 #include "scheduler/scheduler.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 

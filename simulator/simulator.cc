@@ -1,7 +1,5 @@
 #include "simulator/simulator.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

@@ -14,11 +14,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <csignal>
 #include <cstdint>
 #include <ctime>
-#include <deque>
 
 namespace snapkeeper {
 namespace {

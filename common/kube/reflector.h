@@ -1,10 +1,8 @@
 #ifndef SNAPKEEPER_COMMON_KUBE_REFLECTOR_H_
 #define SNAPKEEPER_COMMON_KUBE_REFLECTOR_H_
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/functional/any_invocable.h>
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>

@@ -23,13 +23,15 @@ struct Behaviour {
 // rename. Without the file, or where no rule matches, calls simply succeed. The first matching rule
 // decides:
 //
+// clang-format off
 //   {"rules": [{"method": "CreateSnapshot",         CreateVolume, DeleteVolume, DeleteSnapshot
 //               "volume": "pvc-…",                  its volume handle; default: every volume
-//               "times": 2,                         matches so often, counted from the last change
-//               of the file; default: always "delaySeconds": 1.5,                a hang is a long
-//               delay "code": "RESOURCE_EXHAUSTED", "message": "rate exceeded",
+//               "times": 2,                         since the last change of the file; default: always
+//               "delaySeconds": 1.5,                a hang is a long delay
+//               "code": "RESOURCE_EXHAUSTED", "message": "rate exceeded",
 //               "readyAfterSeconds": -1,            negative: never
 //               "omitCreationTime": true}]}
+// clang-format on
 //
 // A snapshot's readiness is judged by the rule that matches when someone asks (CreateSnapshot
 // again, or ListSnapshots), so taking a rule away makes ready what never was. Thread-safe.

@@ -12,6 +12,7 @@ from proxy import ApiProxy
 from workload import Workload
 
 PERIOD = 7
+LATE_PERIOD = 5
 STOPPED = 60
 DOWN = 12
 STALL_RECOVERY = 150  # seconds from when it began
@@ -24,7 +25,7 @@ MAX_REQUESTS_PER_SECOND = 5
 @pytest.fixture(scope="module", autouse=True)
 def silenced(cluster, deployment, binaries, tmp_path_factory):
     """A scheduler and an executor for a namespace of its own, and their workload. All their watches have fallen silent,
-    and stay so whatever becomes of the API server meanwhile.
+    and stay so whatever becomes of the API server meanwhile; then the claim and the policy "late" were made.
     """
     workload = Workload(cluster, "silenced", period=15, starting_deadline=300)
     proxy = ApiProxy(cluster)
@@ -42,6 +43,11 @@ def silenced(cluster, deployment, binaries, tmp_path_factory):
         workload.wait_settled_since(0)
         workload.silenced_at = time.time()
         assert proxy.silence_streams() >= 9  # 7 kinds and the Lease; the executor's snapshots
+        cluster.admin.create(manifests.claim(workload.namespace, "late", labels={"app": "late"}))
+        cluster.wait_bound(workload.namespace, "late")
+        cluster.admin.create(manifests.policy(workload.namespace, "late", f"@every {LATE_PERIOD}s",
+                                              selector={"matchLabels": {"app": "late"}}))
+        workload.late_at = time.time()
         yield workload
         for daemon in workload.daemons.all:
             print(daemon.log_tail())
@@ -67,10 +73,8 @@ def daemons(cluster, deployment, workload, binaries, tmp_path):
 
 
 def test_new_policies_and_claims_are_out_of_sight_of_silent_watches(cluster, silenced):
-    cluster.admin.create(manifests.claim(silenced.namespace, "late", labels={"app": "late"}))
-    cluster.wait_bound(silenced.namespace, "late")
-    cluster.admin.create(manifests.policy(silenced.namespace, "late", "@every 5s",
-                                          selector={"matchLabels": {"app": "late"}}))
+    wait_until("two of its instants", lambda: time.time() >= silenced.late_at + 2 * LATE_PERIOD)
+    assert "status" not in cluster.admin.get("SnapshotPolicy", silenced.namespace, "late")
 
 
 def test_api_server_stopped_for_60_seconds(cluster, deployment, daemons, workload):

@@ -1,6 +1,7 @@
 """The control plane and the CSI driver that all other tests stand on."""
 
 import os
+import re
 
 import pytest
 
@@ -71,7 +72,9 @@ def test_the_driver_fails_as_often_as_it_is_told_with_the_text_it_is_told(cluste
     cluster.admin.create(manifests.snapshot(namespace, "snap", "data"))
     error = wait_until("the error", lambda: status_of(cluster, namespace, "snap").get("error"))
     assert "rate exceeded" in error["message"]
-    cluster.wait_ready(namespace, "snap")
+    snapshot = cluster.wait_ready(namespace, "snap")
+    calls = re.findall(rf"CreateSnapshot snapshot-{snapshot['metadata']['uid']}: (\w+)", cluster.csi_driver.log_text())
+    assert calls[:4] == ["RESOURCE_EXHAUSTED"] * 3 + ["OK"]
 
 
 def test_a_driver_that_hangs_holds_up_its_volume_alone(cluster, namespace):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import subprocess
 
 import pytest
@@ -123,13 +124,18 @@ def test_get_prints_the_columns_of_the_crd(kubectl):
     assert kubectl("get", "pvc", "data-0").splitlines()[0].split()[:2] == ["NAME", "STATUS"]
 
 
+def next_line(process, timeout=30):
+    assert select.select([process.stdout], [], [], timeout)[0], f"nothing was printed within {timeout} s"
+    return process.stdout.readline()
+
+
 def test_get_watch_shows_changes(kubectl):
     kubectl("apply", "-f", "-", stdin=policy())
     watch = kubectl.popen("get", "snapshotpolicy", "-w", "-o", "jsonpath={.spec.schedule}{'\\n'}")
     try:
-        assert watch.stdout.readline() == "0 * * * *\n"
+        assert next_line(watch) == "0 * * * *\n"
         kubectl("patch", "snapshotpolicy", "hourly", "--type=merge", "-p", '{"spec": {"schedule": "1 * * * *"}}')
-        assert watch.stdout.readline() == "1 * * * *\n"
+        assert next_line(watch) == "1 * * * *\n"
     finally:
         watch.kill()
         watch.wait()

@@ -4,7 +4,6 @@
 #include <absl/time/time.h>
 
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
