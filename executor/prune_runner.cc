@@ -63,16 +63,16 @@ void PruneRunner::OnListed(absl::StatusOr<ListResult> answer) {
 }
 
 void PruneRunner::LookUpNext() {
-  while (!missing_.empty() && requests_.size() < kRequestsAtOnce) {
-    const auto call = requests_.emplace(requests_.end());
+  while (!missing_.empty() && lookups_.size() < kRequestsAtOnce) {
+    const auto call = lookups_.emplace(lookups_.end());
     *call = context_.api.Get({Kind::kSnapshot, job_.ns, missing_.back()},
                              [this, call](absl::StatusOr<ObjectPtr> answer) {
-                               requests_.erase(call);
+                               lookups_.erase(call);
                                OnLookedUp(std::move(answer));
                              });
     missing_.pop_back();
   }
-  if (requests_.empty()) Plan();
+  if (lookups_.empty()) Plan();
 }
 
 void PruneRunner::OnLookedUp(absl::StatusOr<ObjectPtr> answer) {
@@ -96,21 +96,21 @@ void PruneRunner::Plan() {
 }
 
 void PruneRunner::DeleteNext() {
-  while (status_.ok() && !waiting_.empty() && requests_.size() < kRequestsAtOnce) {
+  while (status_.ok() && !waiting_.empty() && deletes_.size() < kRequestsAtOnce) {
     // Just before each one: this process may have been frozen for any time.
     if (status_ = CheckClockAndPlan(); !status_.ok()) break;
     const Delete next = std::move(waiting_.front());
     waiting_.pop_front();
-    const auto call = requests_.emplace(requests_.end());
+    const auto call = deletes_.emplace(deletes_.end());
     *call = context_.api.Delete(
         {Kind::kSnapshot, job_.ns, next.decision.name},
         {.uid = next.decision.uid, .resource_version = next.decision.resource_version},
         [this, call, next](const absl::Status& status) {
-          requests_.erase(call);
+          deletes_.erase(call);
           OnDeleted(next, status);
         });
   }
-  if (requests_.empty()) Finish();
+  if (deletes_.empty()) Finish();
 }
 
 void PruneRunner::OnDeleted(const Delete& sent, const absl::Status& status) {
@@ -145,7 +145,7 @@ absl::Status PruneRunner::CheckClockAndPlan() const {
 
 void PruneRunner::Stop(absl::Status why) {
   if (status_.ok()) status_ = std::move(why);
-  if (requests_.empty() || waiting_.empty()) Finish();
+  if (deletes_.empty()) Finish();
 }
 
 void PruneRunner::Finish() {

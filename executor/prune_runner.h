@@ -59,11 +59,12 @@ class PruneRunner : public Runner {
   Snapshots fresh_;
   std::vector<std::string> missing_;  // names still to look up
   std::deque<Delete> waiting_;        // still to delete
-  std::list<Call> requests_;          // lookups, then deletes, under way
+  std::list<Call> deletes_;           // under way
   std::vector<std::string> deleted_;
   absl::Status status_;   // of the job; not Ok: nothing more is begun
   absl::Status refused_;  // of single deletes
   Call read_;             // of the policy, of the list
+  std::list<Call> lookups_;
 };
 
 }  // namespace snapkeeper

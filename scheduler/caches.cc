@@ -148,13 +148,14 @@ bool Caches::IsReady(const Snapshot& snapshot) const {
   return snapshot.ready_to_use && !snapshot.meta.deleting && IsBound(snapshot);
 }
 
-absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim,
-                                  absl::Time now) const {
+absl::Time Caches::NewestReadyCut(const Claim& claim, absl::Time now) const {
   absl::Time newest = absl::InfinitePast();
-  auto it = by_claim_.find(ns + "/" + claim);
+  auto it = by_claim_.find(claim.meta.ns + "/" + claim.meta.name);
   if (it == by_claim_.end()) return newest;
+  const auto pv = volumes_.Find("", claim.volume_name);
   for (const auto& [key, snapshot] : it->second) {
-    if (IsReady(*snapshot)) newest = std::max(newest, CutOf(*snapshot, now));
+    if (IsReady(*snapshot) && IsOfVolume(*snapshot, pv ? pv->volume_handle : ""))
+      newest = std::max(newest, CutOf(*snapshot, now));
   }
   return newest;
 }

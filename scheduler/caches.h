@@ -132,8 +132,9 @@ class Caches {
     auto it = pins_.find(snapshot.meta.ns + "/" + snapshot.meta.name);
     return it != pins_.end();
   }
-  // Cut of the newest ready snapshot of any origin of this claim; InfinitePast() if there is none.
-  absl::Time NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now) const;
+  // Cut of the newest ready snapshot of any origin of this claim's volume; InfinitePast() if there
+  // is none. What another claim of its name left is none.
+  absl::Time NewestReadyCut(const Claim& claim, absl::Time now) const;
 
  private:
   using SnapshotKey = std::pair<std::string, std::string>;

@@ -115,7 +115,7 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
       caches.claims().ForEachIn(policy.meta.ns, [&](const Claim& claim) {
         if (!Selects(policy, claim)) return;
         ++volumes;
-        const absl::Time cut = caches.NewestReadyCut(claim.meta.ns, claim.meta.name, now);
+        const absl::Time cut = caches.NewestReadyCut(claim, now);
         last.samples.push_back(
             {{claim.meta.ns, claim.meta.name, policy.meta.name},
              cut == absl::InfinitePast() ? 0 : absl::ToDoubleSeconds(cut - absl::UnixEpoch())});

@@ -270,8 +270,7 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
   // Those that were protected longest ago go first: the dispatcher sends at once what it can.
   std::vector<std::pair<absl::Time, const Claim*>> selected;
   for (const Claim* claim : SelectVolumes(policy, run.instant, claims)) {
-    selected.emplace_back(caches_.NewestReadyCut(claim->meta.ns, claim->meta.name, loop_.Now()),
-                          claim);
+    selected.emplace_back(caches_.NewestReadyCut(*claim, loop_.Now()), claim);
   }
   std::stable_sort(selected.begin(), selected.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -398,7 +397,8 @@ void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& ta
                      policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout),
                  .known_uid = known_uid};
   create.start_deadline = run.start_deadline;
-  create.order = caches_.NewestReadyCut(target.ns, target.claim, loop_.Now());
+  const auto claim = caches_.claims().Find(target.ns, target.claim);
+  create.order = claim ? caches_.NewestReadyCut(*claim, loop_.Now()) : absl::InfinitePast();
   create.progress = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
                         const JobEvent& event) { OnProgress(uid, instant, claim, event); };
   create.done = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
@@ -552,7 +552,9 @@ void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
     return claim && Selects(*state.policy, *claim);
   };
   for (auto& [uid, state] : states_) {
-    if (selects(state, before) != selects(state, after)) LookAgain(state);
+    const bool replaced = before && after && before->meta.uid != after->meta.uid;
+    if (selects(state, before) != selects(state, after) || (replaced && selects(state, after)))
+      LookAgain(state);
   }
   ClaimFreed(before, after);
   if (!before || (after && after->meta.uid == before->meta.uid)) return;
@@ -662,10 +664,7 @@ ConditionFacts Runs::FactsOf(const PolicyState& state) const {
   caches_.claims().ForEachIn(state.policy->meta.ns, [&](const Claim& claim) {
     if (!Selects(*state.policy, claim)) return;
     ++facts.selected;
-    if (caches_.NewestReadyCut(claim.meta.ns, claim.meta.name, loop_.Now()) !=
-        absl::InfinitePast()) {
-      return;
-    }
+    if (caches_.NewestReadyCut(claim, loop_.Now()) != absl::InfinitePast()) return;
     if (++facts.unprotected == 1) facts.first_unprotected = claim.meta.name;
   });
   return facts;
@@ -695,8 +694,7 @@ void Runs::ProtectionChanged(const std::shared_ptr<const Snapshot>& before,
   const Snapshot& any = after ? *after : *before;
   const auto claim = caches_.claims().Find(any.meta.ns, any.source_claim);
   if (!claim) return;
-  const bool is_protected = ready || caches_.NewestReadyCut(any.meta.ns, any.source_claim,
-                                                            loop_.Now()) != absl::InfinitePast();
+  const bool is_protected = caches_.NewestReadyCut(*claim, loop_.Now()) != absl::InfinitePast();
   for (auto& [uid, state] : states_) {
     if (Selects(*state.policy, *claim) && IsProtected(state) != is_protected) LookAgain(state);
   }

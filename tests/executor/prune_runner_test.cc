@@ -327,6 +327,16 @@ TEST_F(PruneRunnerTest, DrainLetsDeletesOnTheirWayFinishAndSendsNoMore) {
 }
 
 // An orphan that never became ready, older than a ready snapshot of the same claim by other means.
+TEST_F(PruneRunnerTest, DrainLetsTheLastDeletesFinish) {
+  SendWithSlowDeletes(3);  // all of them
+  bool drained = false;
+  world.executor->Drain([&drained] { drained = true; });
+  EXPECT_FALSE(scheduler->DoneOf("prune").has_value());
+  world.Run(absl::Seconds(1));
+  EXPECT_TRUE(drained);
+  EXPECT_EQ(Done().deleted.size(), 3);
+}
+
 TEST_F(PruneRunnerTest, AForeignSurvivorJustifiesThePruningOfAnOldUnreadyOne) {
   world.simulator.AddSnapshotClass("broken", kSimDriver, /*is_default=*/false);
   world.simulator.volumes().SetBehaviour("broken", {.never_ready = true});

@@ -364,6 +364,32 @@ TEST_F(ScheduleTest, ASnapshotIsNotPrunedBeforeItsOutcomeIsWritten) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
+TEST_F(ScheduleTest, ASnapshotOfAClaimThatWasReplacedProtectsItsSuccessorNot) {
+  world_.AddPolicy("p", {{"schedule", "@every 1h"}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(61));
+  const auto is_protected = [this] {
+    for (const Condition& c : world_.StatusOf("p").conditions) {
+      if (c.type == kProtected) return c.status;
+    }
+    return false;
+  };
+  const auto last_ready = [this] {
+    const std::string metrics = world_.MetricsOf("scheduler-0");
+    const size_t at = metrics.find("\nsnapkeeper_last_ready_timestamp_seconds{");
+    return metrics.substr(metrics.find("} ", at) + 2, 2);
+  };
+  ASSERT_TRUE(is_protected());
+  ASSERT_NE(last_ready(), "0\n");
+  world_.DeleteClaim("data-0");
+  world_.simulator().AddClaim("default", "data-0", {{"app", "db"}});
+  world_.RunFor(absl::Minutes(1));
+  EXPECT_FALSE(is_protected());
+  EXPECT_EQ(last_ready(), "0\n");
+  world_.RunFor(absl::Minutes(61));
+  EXPECT_TRUE(is_protected());
+}
+
 TEST_F(ScheduleTest, WhatSettlesBeforeAllIsReadIsWrittenThen) {
   world_.AddPolicy("early", {{"schedule", "@every 10m"}, {"retention", {{"keepLast", 3}}}});
   world_.StartScheduler("scheduler-0");

@@ -243,6 +243,7 @@ void World::DeletePolicy(const std::string& name, const std::string& ns) {
 void World::DeleteClaim(const std::string& name, const std::string& ns) {
   const ObjectKey claim{Kind::kClaim, ns, name};
   ASSERT_TRUE(simulator_.store().Delete(claim, {}, "admin").ok());
+  if (simulator_.store().JsonOf(claim) == nullptr) return;
   ASSERT_TRUE(simulator_.store()
                   .Patch(claim, {{"metadata", {{"finalizers", nullptr}}}}, false, "admin")
                   .ok());
