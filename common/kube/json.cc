@@ -667,21 +667,22 @@ json StatusPatch(const PolicyStatus& status, std::string_view resource_version) 
                           {"observedGeneration", condition.observed_generation},
                           {"lastTransitionTime", FormatRfc3339(condition.last_transition)}});
   }
-  return {{"metadata", {{"resourceVersion", resource_version}}},
-          {"status",
-           {{"observedGeneration", status.observed_generation},
-            {"lastScheduleTime", TimeOrNull(status.last_schedule_time)},
-            {"scheduleHash", status.schedule_hash},
-            {"scheduleSince", TimeOrNull(status.schedule_since)},
-            {"epoch", status.epoch},
-            {"lastSuccessfulTime", TimeOrNull(status.last_successful_time)},
-            {"nextScheduleTime", TimeOrNull(status.next_schedule_time)},
-            {"selectedVolumes", status.selected_volumes},
-            {"readySnapshots", status.ready_snapshots},
-            {"missedRuns", status.missed_runs},
-            // kubectl wait takes an index into an empty list for an error, and waits for a list.
-            {"recentRuns", runs.empty() ? json() : std::move(runs)},
-            {"conditions", std::move(conditions)}}}};
+  json patch = {{"metadata", {{"resourceVersion", resource_version}}},
+                {"status",
+                 {{"observedGeneration", status.observed_generation},
+                  {"lastScheduleTime", TimeOrNull(status.last_schedule_time)},
+                  {"scheduleHash", status.schedule_hash},
+                  {"scheduleSince", TimeOrNull(status.schedule_since)},
+                  {"epoch", status.epoch},
+                  {"lastSuccessfulTime", TimeOrNull(status.last_successful_time)},
+                  {"nextScheduleTime", TimeOrNull(status.next_schedule_time)},
+                  {"selectedVolumes", status.selected_volumes},
+                  {"readySnapshots", status.ready_snapshots},
+                  {"missedRuns", status.missed_runs},
+                  {"conditions", std::move(conditions)}}}};
+  // kubectl wait takes an index into an empty list for an error, and waits where there is none.
+  if (!runs.empty()) patch["status"]["recentRuns"] = std::move(runs);
+  return patch;
 }
 
 // absl's own take microseconds, which is a tenth of a simulated year.

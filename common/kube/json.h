@@ -34,7 +34,8 @@ absl::StatusOr<ObjectPtr> ObjectFromJson(Kind kind, const nlohmann::json& json);
 // The object that a job creates (design section 4).
 nlohmann::json SnapshotToJson(const CreateSnapshot& job);
 // {"metadata":{"resourceVersion":…},"status":{…}}: every field of the status is written (null where
-// absent), so that a merge patch replaces it whole.
+// absent), so that a merge patch replaces it whole; but recentRuns where there are none, which a
+// policy that once had some has for ever.
 nlohmann::json StatusPatch(const PolicyStatus& status, std::string_view resource_version);
 
 // RFC 3339 in whole seconds UTC ("2006-01-02T15:04:05Z"), and MicroTime with exactly six digits.
