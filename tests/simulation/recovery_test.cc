@@ -206,7 +206,7 @@ TEST(RecoveryTest, WhatAnEarlierLeaderRecordsLateIsAccountedForThoughItIsGone) {
       StatusPatch(status, world.PolicyOf("late")->meta.resource_version), true, "scheduler-0");
   ASSERT_TRUE(written.ok()) << written.status();
   world.RunFor(absl::Minutes(1));
-  const RunRecord& recorded = world.StatusOf("late").recent_runs.at(1);
+  const RunRecord recorded = world.StatusOf("late").recent_runs.at(1);
   EXPECT_EQ(recorded.instant, instant);
   EXPECT_TRUE(recorded.completion_time);
   EXPECT_EQ(recorded.counts.failed, 3);
