@@ -149,12 +149,17 @@ bool Caches::IsReady(const Snapshot& snapshot) const {
 }
 
 absl::Time Caches::NewestReadyCut(const Claim& claim, absl::Time now) const {
-  absl::Time newest = absl::InfinitePast();
-  auto it = by_claim_.find(claim.meta.ns + "/" + claim.meta.name);
-  if (it == by_claim_.end()) return newest;
   const auto pv = volumes_.Find("", claim.volume_name);
+  return NewestReadyCut(claim.meta.ns, claim.meta.name, pv ? pv->volume_handle : "", now);
+}
+
+absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim,
+                                  const std::string& volume_handle, absl::Time now) const {
+  absl::Time newest = absl::InfinitePast();
+  auto it = by_claim_.find(ns + "/" + claim);
+  if (it == by_claim_.end()) return newest;
   for (const auto& [key, snapshot] : it->second) {
-    if (IsReady(*snapshot) && IsOfVolume(*snapshot, pv ? pv->volume_handle : ""))
+    if (IsReady(*snapshot) && IsOfVolume(*snapshot, volume_handle))
       newest = std::max(newest, CutOf(*snapshot, now));
   }
   return newest;

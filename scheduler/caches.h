@@ -135,6 +135,9 @@ class Caches {
   // Cut of the newest ready snapshot of any origin of this claim's volume; InfinitePast() if there
   // is none. What another claim of its name left is none.
   absl::Time NewestReadyCut(const Claim& claim, absl::Time now) const;
+  // Where the volume is known already; "": any.
+  absl::Time NewestReadyCut(const std::string& ns, const std::string& claim,
+                            const std::string& volume_handle, absl::Time now) const;
 
  private:
   using SnapshotKey = std::pair<std::string, std::string>;

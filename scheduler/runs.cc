@@ -397,8 +397,7 @@ void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& ta
                      policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout),
                  .known_uid = known_uid};
   create.start_deadline = run.start_deadline;
-  const auto claim = caches_.claims().Find(target.ns, target.claim);
-  create.order = claim ? caches_.NewestReadyCut(*claim, loop_.Now()) : absl::InfinitePast();
+  create.order = caches_.NewestReadyCut(target.ns, target.claim, target.volume_handle, loop_.Now());
   create.progress = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
                         const JobEvent& event) { OnProgress(uid, instant, claim, event); };
   create.done = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](

@@ -17,11 +17,6 @@ const char* TypeName(const nlohmann::json& value) {
 
 }  // namespace
 
-std::string TextAt(const nlohmann::json& object, const char* member) {
-  const auto it = object.find(member);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
-}
-
 struct Schema::Path {
   const Path* parent;      // null for the root
   std::string_view field;  // "" for the root, and for an element of a list

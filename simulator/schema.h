@@ -17,9 +17,6 @@ namespace snapkeeper {
 
 // A structural schema (openAPIV3Schema of a CustomResourceDefinition), compiled. Rules in CEL are
 // not part of it: those that matter are in validation.cc.
-// "" where the member is absent or no string: most kinds are stored without a schema.
-std::string TextAt(const nlohmann::json& object, const char* member);
-
 class Schema {
  public:
   explicit Schema(const nlohmann::json& open_api);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "simulator/api_error.h"
+#include "simulator/validation.h"
 
 namespace snapkeeper {
 namespace {
@@ -41,22 +42,9 @@ bool IsKeyChar(char c) {
          c == '/';
 }
 
-// Of a label: at most 63 characters, the first and the last alphanumeric.
-bool IsName(std::string_view text) {
-  const auto alphanumeric = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
-  return !text.empty() && text.size() <= 63 && alphanumeric(text.front()) &&
-         alphanumeric(text.back()) && text.find('/') == text.npos &&
-         std::all_of(text.begin(), text.end(), IsKeyChar);
-}
-
 bool IsValid(const LabelRequirement& requirement) {
-  const std::string_view key = requirement.key;
-  const size_t slash = key.find('/');
-  const bool prefixed = slash != key.npos;
-  return IsName(key.substr(prefixed ? slash + 1 : 0)) && slash != 0 &&
-         (!prefixed || slash <= 253) &&
-         std::all_of(requirement.values.begin(), requirement.values.end(),
-                     [](const std::string& value) { return value.empty() || IsName(value); });
+  return IsQualifiedName(requirement.key) &&
+         std::all_of(requirement.values.begin(), requirement.values.end(), IsLabelValue);
 }
 
 std::optional<LabelRequirement> ParseRequirement(std::string_view text) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/kube/json.h"
+#include "simulator/validation.h"
 
 namespace snapkeeper {
 namespace {
@@ -53,11 +54,6 @@ bool RemoveFinalizers(json& object) {
   const bool changed = rest.size() != it->size();
   *it = std::move(rest);
   return changed;
-}
-
-std::string TextAt(const json& object, const char* part, const char* field) {
-  const auto it = object.find(part);
-  return it == object.end() ? "" : it->value(field, "");
 }
 
 bool RefersTo(const Content& content, const Snapshot& snapshot) {
@@ -201,7 +197,7 @@ void SnapshotController::Fail(const Key& key, Work& work, const std::string& mes
                               bool unready) {
   store_.Edit({Kind::kSnapshot, key.first, key.second}, kUser, [&](json& object) {
     json& status = object["status"];
-    if (status.is_object() && TextAt(status, "error", "message") == message) return false;
+    if (status.is_object() && TextAt(status, {"error", "message"}) == message) return false;
     status["error"] = {{"message", message}, {"time", FormatRfc3339(loop_.Now())}};
     if (unready) status["readyToUse"] = false;
     return true;
@@ -394,7 +390,7 @@ void SnapshotController::BindExisting(const Key& key, Work& work) {
   store_.Edit({Kind::kContent, "", name}, kUser, [&](json& object) {
     AddFinalizers(object, {kBoundContent});
     object["spec"]["volumeSnapshotRef"]["uid"] = snapshot->meta.uid;
-    handle = TextAt(object["spec"], "source", "snapshotHandle");
+    handle = TextAt(object["spec"], {"source", "snapshotHandle"});
     deletes = object["spec"]["deletionPolicy"] == "Delete";
     return true;
   });
@@ -460,7 +456,7 @@ void SnapshotController::FailCreate(const Key& key, Work& work, const Content& c
       content.volume_handle, json(error).dump());
   ++work.failed_creates;
   store_.Edit({Kind::kContent, "", content.meta.name}, kUser, [&](json& object) {
-    if (TextAt(object.value("status", json::object()), "error", "message") == message) return false;
+    if (TextAt(object, {"status", "error", "message"}) == message) return false;
     object["status"] = {{"error", {{"message", message}, {"time", FormatRfc3339(loop_.Now())}}},
                         {"readyToUse", false}};
     return true;
@@ -474,7 +470,7 @@ void SnapshotController::WriteStatus(const Snapshot& snapshot, const std::string
   const Storage::Cut& cut = storage_.snapshots.at(handle);
   const auto put_error = [&](json& status) {
     if (error.empty()) return status.erase("error") > 0;
-    if (TextAt(status, "error", "message") == error) return false;
+    if (TextAt(status, {"error", "message"}) == error) return false;
     status["error"] = {{"message", error}, {"time", FormatRfc3339(loop_.Now())}};
     return true;
   };
@@ -560,7 +556,7 @@ void SnapshotController::PurgeContent(const std::string& name) {
   if (object["spec"]["deletionPolicy"] == "Delete") {
     if (!storage_.drivers.contains(content->driver)) return;
     const ClassBehaviour& behaviour =
-        BehaviourOf(TextAt(object, "spec", "volumeSnapshotClassName"));
+        BehaviourOf(TextAt(object, {"spec", "volumeSnapshotClassName"}));
     absl::Duration wait = purge.due - loop_.Elapsed();
     if (wait <= absl::ZeroDuration() &&
         (behaviour.fail_deletes < 0 || purge.failures < behaviour.fail_deletes)) {
@@ -579,7 +575,7 @@ void SnapshotController::PurgeContent(const std::string& name) {
 void SnapshotController::FinishContent(const std::string& name) {
   store_.Edit({Kind::kContent, "", name}, kUser, [&](json& object) {
     if (object["spec"]["deletionPolicy"] == "Delete")
-      storage_.snapshots.erase(TextAt(object, "status", "snapshotHandle"));
+      storage_.snapshots.erase(TextAt(object, {"status", "snapshotHandle"}));
     RemoveFinalizers(object);
     json& deleted = object["metadata"]["deletionTimestamp"];
     if (deleted.is_null()) deleted = FormatRfc3339(loop_.Now());

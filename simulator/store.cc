@@ -11,7 +11,6 @@
 #include "common/kube/json.h"
 #include "common/model/names.h"
 #include "simulator/api_error.h"
-#include "simulator/schema.h"
 #include "simulator/validation.h"
 
 namespace snapkeeper {
@@ -111,9 +110,8 @@ std::shared_ptr<const Tags> TagsOf(Kind kind, const json& object) {
     for (const auto& [field, value] : object["involvedObject"].items())
       tags->fields["involvedObject." + field] = value.is_string() ? value : json("");
     for (const char* field : {"reason", "type", "reportingComponent"})
-      tags->fields[field] = TextAt(object, field);
-    if (auto it = object.find("source"); it != object.end())
-      tags->fields["source"] = TextAt(*it, "component");
+      tags->fields[field] = TextAt(object, {field});
+    tags->fields["source"] = TextAt(object, {"source", "component"});
   }
   return tags;
 }

@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "common/kube/json.h"
-#include "simulator/schema.h"
 #include "simulator/schemas.h"
+#include "simulator/validation.h"
 
 namespace snapkeeper {
 namespace {
@@ -114,7 +114,7 @@ const json* Find(const json& object, std::string_view path) {
           value(path.substr(equal + 3, end - equal - 3));
       const json* found = nullptr;
       for (const json& element : *at) {
-        if (element.is_object() && TextAt(element, member.c_str()) == value) found = &element;
+        if (element.is_object() && TextAt(element, {member.c_str()}) == value) found = &element;
       }
       if (found == nullptr) return nullptr;
       at = found;
@@ -160,11 +160,11 @@ json CellOf(const json& object, const Column& column, absl::Time now) {
     return object["metadata"].contains("deletionTimestamp") ? json("Terminating") : *value;
   if (column.type == "modes") return Modes(*value);
   if (column.type == "claim")
-    return fmt::format("{}/{}", TextAt(*value, "namespace"), TextAt(*value, "name"));
+    return fmt::format("{}/{}", TextAt(*value, {"namespace"}), TextAt(*value, {"name"}));
   if (column.type == "object") {
-    std::string kind = TextAt(*value, "kind");
+    std::string kind = TextAt(*value, {"kind"});
     for (char& c : kind) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return fmt::format("{}/{}", kind, TextAt(*value, "name"));
+    return fmt::format("{}/{}", kind, TextAt(*value, {"name"}));
   }
   if (column.type == "string" && !value->is_string()) return value->dump();
   return *value;

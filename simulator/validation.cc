@@ -33,12 +33,6 @@ bool IsQualifiedPart(std::string_view text) {
                      [](char c) { return IsAlnum(c) || c == '-' || c == '_' || c == '.'; });
 }
 
-bool IsQualifiedName(std::string_view key) {
-  const size_t slash = key.find('/');
-  if (slash == std::string_view::npos) return IsQualifiedPart(key);
-  return IsDnsSubdomain(key.substr(0, slash)) && IsQualifiedPart(key.substr(slash + 1));
-}
-
 const json* At(const json& object, std::initializer_list<const char*> path) {
   const json* at = &object;
   for (const char* field : path) {
@@ -48,11 +42,6 @@ const json* At(const json& object, std::initializer_list<const char*> path) {
     at = &*it;
   }
   return at;
-}
-
-std::string TextAt(const json& object, std::initializer_list<const char*> path) {
-  const json* value = At(object, path);
-  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
 }
 
 class Checker {
@@ -91,7 +80,7 @@ class Checker {
         Invalid("metadata.labels", label,
                 "name part must consist of alphanumeric characters, '-', '_' or '.', at most 63");
       const auto& text = value.get_ref<const std::string&>();
-      if (!text.empty() && !IsQualifiedPart(text)) {
+      if (!IsLabelValue(text)) {
         Invalid("metadata.labels", value,
                 text.size() > 63 ? "must be no more than 63 bytes"
                                  : "a valid label must be an empty string or consist of "
@@ -342,6 +331,19 @@ bool IsDnsLabel(std::string_view name) {
   return !name.empty() && name.size() <= 63 && IsLowerAlnum(name.front()) &&
          IsLowerAlnum(name.back()) &&
          std::all_of(name.begin(), name.end(), [](char c) { return IsLowerAlnum(c) || c == '-'; });
+}
+
+bool IsQualifiedName(std::string_view key) {
+  const size_t slash = key.find('/');
+  if (slash == std::string_view::npos) return IsQualifiedPart(key);
+  return IsDnsSubdomain(key.substr(0, slash)) && IsQualifiedPart(key.substr(slash + 1));
+}
+
+bool IsLabelValue(std::string_view text) { return text.empty() || IsQualifiedPart(text); }
+
+std::string TextAt(const json& object, std::initializer_list<const char*> path) {
+  const json* value = At(object, path);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
 }
 
 bool IsDnsSubdomain(std::string_view name) {

@@ -16,6 +16,12 @@ namespace snapkeeper {
 // DNS-1123 subdomain of at most 253, or label of at most 63 characters.
 bool IsDnsSubdomain(std::string_view name);
 bool IsDnsLabel(std::string_view name);
+// The key and the value of a label.
+bool IsQualifiedName(std::string_view key);
+bool IsLabelValue(std::string_view text);
+
+// "" where there is no such member, or it is no string.
+std::string TextAt(const nlohmann::json& object, std::initializer_list<const char*> path);
 
 // Of a new object: metadata is checked, the rest is completed with defaults and checked, the status
 // is reset.

@@ -10,25 +10,6 @@
 
 namespace snapkeeper {
 
-// What becomes of each such request for objects of this kind, of everybody or of one user.
-class FaultOn : public FaultPlan {
- public:
-  FaultOn(Verb verb, Kind kind, Fault fault, std::string user = "")
-      : verb_(verb), kind_(kind), fault_(std::move(fault)), user_(std::move(user)) {}
-
-  Fault OnRequest(std::string_view user, Verb verb, const ObjectKey& key) override {
-    const bool meant = verb == verb_ && key.kind == kind_ && (user_.empty() || user == user_);
-    return meant ? fault_ : Fault();
-  }
-  EventFault OnEvent(std::string_view, Kind) override { return {}; }
-
- private:
-  const Verb verb_;
-  const Kind kind_;
-  const Fault fault_;
-  const std::string user_;
-};
-
 // What a function says of each request.
 class FaultBy : public FaultPlan {
  public:
@@ -42,6 +23,16 @@ class FaultBy : public FaultPlan {
 
  private:
   const Judge judge_;
+};
+
+// What becomes of each such request for objects of this kind, of everybody or of one user.
+class FaultOn : public FaultBy {
+ public:
+  FaultOn(Verb verb, Kind kind, Fault fault, std::string whose = "")
+      : FaultBy([=](std::string_view user, Verb asked, const ObjectKey& key) {
+          const bool meant = asked == verb && key.kind == kind && (whose.empty() || user == whose);
+          return meant ? fault : Fault();
+        }) {}
 };
 
 }  // namespace snapkeeper

@@ -430,6 +430,19 @@ TEST(RecoveryTest, AClockSetBackAnHourStopsNoPolicy) {
   }
 }
 
+TEST(RecoveryTest, ALateOutcomeNamesTheDriverThoughTheClaimIsGone) {
+  World world({.ready_after = absl::Seconds(60)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(640));  // it has failed
+  world.DeleteClaim("data");
+  world.RunFor(absl::Seconds(60));
+  EXPECT_THAT(world.MetricsOf("scheduler-0"),
+              HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
+}
+
 TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriver) {
   World world({.ready_after = absl::Seconds(40)});
   world.simulator().AddClaim("default", "data", {{"app", "db"}});

@@ -76,6 +76,22 @@ class SeriesTest : public ::testing::Test {
         "admin");
     ASSERT_TRUE(made.ok()) << made.status();
   }
+  // Named "restored".
+  void MakePendingClaimFrom(const Snapshot& source) {
+    const auto made = world_.simulator().store().Create(
+        Kind::kClaim,
+        {{"metadata", {{"namespace", "default"}, {"name", "restored"}}},
+         {"spec",
+          {{"storageClassName", "not-there-yet"},
+           {"accessModes", {"ReadWriteOnce"}},
+           {"resources", {{"requests", {{"storage", "1Gi"}}}}},
+           {"dataSource",
+            {{"apiGroup", "snapshot.storage.k8s.io"},
+             {"kind", "VolumeSnapshot"},
+             {"name", source.meta.name}}}}}},
+        "user");
+    ASSERT_TRUE(made.ok()) << made.status();
+  }
   void Patch(const ObjectKey& key, const nlohmann::json& patch) {
     const auto patched = world_.simulator().store().Patch(key, patch, false, "somebody");
     ASSERT_TRUE(patched.ok()) << patched.status();
@@ -162,23 +178,11 @@ TEST_F(SeriesTest, OneWhoseContentRefersToAnotherCostsNoPruneJobs) {
 TEST_F(SeriesTest, TheDataSourceOfAPendingClaimIsNotPruned) {
   Start("@every 60s", {{"keepLast", 2}});
   const Snapshot source = TakeFirst();
-  auto& store = world_.simulator().store();
-  ASSERT_TRUE(store
-                  .Create(Kind::kClaim,
-                          {{"metadata", {{"namespace", "default"}, {"name", "restored"}}},
-                           {"spec",
-                            {{"storageClassName", "not-there-yet"},
-                             {"accessModes", {"ReadWriteOnce"}},
-                             {"resources", {{"requests", {{"storage", "1Gi"}}}}},
-                             {"dataSource",
-                              {{"apiGroup", "snapshot.storage.k8s.io"},
-                               {"kind", "VolumeSnapshot"},
-                               {"name", source.meta.name}}}}}},
-                          "user")
-                  .ok());
+  MakePendingClaimFrom(source);
   world_.RunFor(absl::Minutes(5));
   EXPECT_TRUE(IsThere(source));
-  ASSERT_TRUE(store.Delete({Kind::kClaim, "default", "restored"}, {}, "user").ok());
+  ASSERT_TRUE(
+      world_.simulator().store().Delete({Kind::kClaim, "default", "restored"}, {}, "user").ok());
   world_.RunFor(absl::Minutes(2));
   EXPECT_FALSE(IsThere(source));
 }
@@ -301,19 +305,7 @@ TEST_F(SeriesTest, NothingIsPrunedOnClaimsThatCannotBeReadAnyMore) {
   Start("@every 10m", {{"keepLast", 3}});
   const std::vector<Snapshot> taken = Take(3);
   Blind(Kind::kClaim);
-  const auto made = world_.simulator().store().Create(
-      Kind::kClaim,
-      {{"metadata", {{"namespace", "default"}, {"name", "restored"}}},
-       {"spec",
-        {{"storageClassName", "not-there-yet"},
-         {"accessModes", {"ReadWriteOnce"}},
-         {"resources", {{"requests", {{"storage", "1Gi"}}}}},
-         {"dataSource",
-          {{"apiGroup", "snapshot.storage.k8s.io"},
-           {"kind", "VolumeSnapshot"},
-           {"name", taken[0].meta.name}}}}}},
-      "user");
-  ASSERT_TRUE(made.ok()) << made.status();
+  MakePendingClaimFrom(taken[0]);
   world_.RunFor(absl::Minutes(30));
   EXPECT_TRUE(IsThere(taken[0]));
 }
