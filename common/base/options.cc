@@ -3,6 +3,7 @@
 #include <absl/strings/ascii.h>
 #include <absl/strings/str_split.h>
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <limits>
 #include <set>
+#include <sstream>
 
 #include "common/base/address.h"
 #include "common/base/file.h"
@@ -41,6 +43,30 @@ absl::Status CheckList(std::vector<std::string> texts) {
 }
 
 absl::Status CheckAddress(const std::string& text) { return ParseHostPort(text).status(); }
+
+class IgnoreEvents : public YAML::EventHandler {
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// YAML::LoadAll would tell, but finds documents without end where one is followed by what begins
+// none.
+bool HasMoreDocuments(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  IgnoreEvents ignore;
+  return parser.HandleNextDocument(ignore) && parser.HandleNextDocument(ignore);
+}
 
 }  // namespace
 
@@ -176,17 +202,17 @@ absl::Status OptionParser::ReadConfig(const std::string& path, Values& values) c
   const absl::StatusOr<std::string> text = ReadFile(path);
   if (!text.ok())
     return absl::InvalidArgumentError("--config: " + std::string(text.status().message()));
-  std::vector<YAML::Node> documents;
+  YAML::Node root;
   try {
-    documents = YAML::LoadAll(*text);
+    root.reset(YAML::Load(*text));
+    if (HasMoreDocuments(*text)) return invalid("holds more than one document");
   } catch (const YAML::Exception& e) {
     return invalid(fmt::format("line {}: {}", e.mark.line + 1, e.msg));
   }
-  if (documents.size() > 1) return invalid("holds more than one document");
-  if (documents.empty() || documents[0].IsNull()) return absl::OkStatus();
-  if (!documents[0].IsMap()) return invalid("is not a map of flags to values");
+  if (root.IsNull()) return absl::OkStatus();
+  if (!root.IsMap()) return invalid("is not a map of flags to values");
   std::set<std::string> keys;
-  for (const auto& entry : documents[0]) {
+  for (const auto& entry : root) {
     const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
     const auto flag = flags_.find(key);
     if (flag == flags_.end() || key == kConfig)

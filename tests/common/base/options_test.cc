@@ -228,6 +228,7 @@ TEST_F(OptionsTest, RefusesFilesItDoesNotUnderstand) {
       {"insecure: no\n", "insecure: \"no\" is not true or false"},
       {"- capacity\n", "is not a map"},
       {"capacity: 1\n---\ncapacity: 2\n", "more than one document"},
+      {", capacity: 1}\n  listen\n", "more than one document"},
       {"capacity: 1\n  listen: [\n", "line "},
       {"? [a]\n: 1\n", "unknown key"},
   };
