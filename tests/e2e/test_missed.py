@@ -18,7 +18,7 @@ YEARLY = "@every 8760h"  # no instant of it comes
 STARTING_DEADLINE = 60
 AWAY = 5  # instants
 # Seconds from the last instant before the outage:
-SETTLING_FROM = -14  # more than the 10 s after which a posted run is written down unsettled
+SETTLING_FROM = -17  # more than the 10 s after which a posted run is written down unsettled, and up to 9 s until fires_once finds one
 KILL, EDIT, START, END = 3.5, 25, (AWAY + 0.2) * PERIOD, (AWAY + 1.4) * PERIOD
 
 
