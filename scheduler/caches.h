@@ -107,6 +107,7 @@ class Caches {
   const Cache<Volume>& volumes() const { return volumes_; }
   const Cache<Namespace>& namespaces() const { return namespaces_; }
   const Cache<Snapshot>& snapshots() const { return snapshots_; }
+  const Cache<Content>& contents() const { return contents_; }
 
   std::vector<const SnapshotClass*> Classes() const;
   bool ClaimExists(const std::string& uid) const { return claim_uids_.contains(uid); }

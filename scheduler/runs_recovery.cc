@@ -364,7 +364,7 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
       return;
     }
     volume.posted = true;
-    if (volume.driver.empty()) volume.driver = DriverOf(snapshot);
+    volume.driver = DriverOf(snapshot);
     volume.snapshot = snapshot.meta.name;
     volume.snapshot_uid = snapshot.meta.uid;
     Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");

@@ -461,6 +461,22 @@ TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriver) {
   EXPECT_THAT(metrics, Not(HasSubstr(R"(driver="")")));
 }
 
+TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriverThoughTheClaimIsGone) {
+  World world({.ready_after = absl::Seconds(60)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(640));  // it has failed
+  world.Kill("scheduler-0");
+  world.DeleteClaim("data");
+  world.RunFor(absl::Seconds(60));
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(30));
+  EXPECT_THAT(world.MetricsOf("scheduler-1"),
+              HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
+}
+
 TEST(RecoveryTest, LateReadinessIsToldOfMoreThanTenVolumesAfterFailover) {
   World world({.ready_after = absl::Seconds(120)});
   for (int i = 0; i < 15; ++i)
