@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,11 +13,14 @@ namespace snapkeeper {
 namespace {
 
 constexpr char kLeaseName[] = "snapkeeper-scheduler";
-constexpr int64_t kMaxEpoch = int64_t{1} << 30;
+// Leaves as many takeovers below the limit of leaseTransitions.
+constexpr int64_t kMaxFloor = int64_t{1} << 30;
 
 }  // namespace
 
-int64_t EpochOf(const PolicyStatus& status) { return status.epoch <= kMaxEpoch ? status.epoch : 0; }
+int64_t EpochOf(const PolicyStatus& status) {
+  return status.epoch <= std::numeric_limits<int32_t>::max() ? status.epoch : 0;
+}
 
 Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder)
     : loop_(loop),
@@ -31,7 +35,7 @@ Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, 
               .field_selector = fmt::format("metadata.name={}", kLeaseName)}) {}
 
 void Epoch::Take(int64_t floor, Handlers handlers) {
-  floor_ = floor;
+  floor_ = std::min(floor, kMaxFloor);
   handlers_ = std::move(handlers);
   Read();
 }

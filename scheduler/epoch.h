@@ -15,8 +15,7 @@
 
 namespace snapkeeper {
 
-// The epoch of whoever wrote a status; 0 where it cannot be one: leaseTransitions is an int32, and
-// one above 2^30 is nobody's who counts by one.
+// The epoch of whoever wrote a status; 0 where it cannot be one: leaseTransitions is an int32.
 int64_t EpochOf(const PolicyStatus& status);
 
 // Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a
@@ -32,7 +31,8 @@ class Epoch {
     absl::AnyInvocable<void()> confirmed;           // the Lease was read, and shows no higher one
   };
   // Takes the epoch, trying until it succeeds, and then watches the Lease. Where there is no Lease
-  // it is higher than `floor`, so that one that was deleted does not bring an old epoch back.
+  // it is higher than `floor`, so that one that was deleted does not bring an old epoch back; but
+  // a floor above 2^30 is nobody's who counts by one.
   void Take(int64_t floor, Handlers handlers);
 
   // Somebody claims a higher epoch: reads the Lease now. `deposed` or `confirmed` follows.

@@ -31,10 +31,12 @@ SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
   skew_.Create();
 }
 
-void SchedulerMetrics::CountOutcome(const std::string& driver, Outcome outcome, Reason reason) {
+void SchedulerMetrics::CountOutcome(const std::string& driver, Outcome outcome, Reason reason,
+                                    int volumes) {
   outcomes_.Add({{"driver", driver},
                  {"outcome", std::string(ToString(outcome))},
-                 {"reason", std::string(ToString(reason))}});
+                 {"reason", std::string(ToString(reason))}},
+                volumes);
 }
 
 void SchedulerMetrics::CountRetry(Reason reason) {

@@ -25,7 +25,7 @@ class SchedulerMetrics {
  public:
   explicit SchedulerMetrics(Metrics& metrics);
 
-  void CountOutcome(const std::string& driver, Outcome outcome, Reason reason);
+  void CountOutcome(const std::string& driver, Outcome outcome, Reason reason, int volumes = 1);
   void CountRetry(Reason reason);
   void CountMissed(int instants);
   // One finished prune job: how many snapshots it deleted.

@@ -76,7 +76,7 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
   // Edited before anyone saw it, or more than once since: it may have been suspended, or another
   // schedule's, for a while. Its past is not fired.
-  if (policy->meta.generation > status.observed_generation + 1) state.schedule_hash = "unknown";
+  if (policy->meta.generation - 1 > status.observed_generation) state.schedule_hash = "unknown";
   state.fired_up_to =
       std::max(state.adopted_up_to, state.schedule_since.value_or(absl::InfinitePast()));
   Compile(state);
@@ -216,7 +216,7 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
 
 void Runs::CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
   CountOf(run.carried, outcome) += count;
-  for (int i = 0; i < count; ++i) metrics_.CountOutcome("", outcome, reason);
+  metrics_.CountOutcome("", outcome, reason, count);
   log_.Warning("rest of run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
                                {"instant", FormatInstant(run.instant)},
                                {"volumes", count},
@@ -302,6 +302,7 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
   auto it = states_.find(any.policy_uid);
   if (it == states_.end() || !it->second.recovered || it->second.gone) return;
   PolicyState& state = it->second;
+  if (after->meta.ns != state.policy->meta.ns) return;  // a copy, whatever it proves
   const std::optional<Identity> identity = ProvenIdentity(*after);
   const std::optional<absl::Time> instant = ParseInstant(after->instant);
   if (!identity || !instant) return;

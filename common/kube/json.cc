@@ -27,6 +27,9 @@ constexpr std::string_view kDefaultClassAnnotation =
 
 // Deeper than any object that we know; a copy or dump of a value recurses once a level.
 constexpr int kMaxDepth = 128;
+// Whoever owns a namespace can write its statuses: what we add to such numbers stays in range.
+constexpr int kMaxCount = 100'000'000;
+constexpr int64_t kMaxMissedRuns = int64_t{1} << 53;
 // An object's annotations may be 256 KiB in all; the source claim is the only large one of ours.
 constexpr size_t kMaxSourceClaim = 64 << 10;
 constexpr absl::Duration kMaxRetryAfter = absl::Minutes(5);
@@ -220,7 +223,9 @@ RunRecord ReadRun(const Fields& run) {
   result.posted_time = run.Time("postedTime");
   result.completion_time = run.Time("completionTime");
   const Fields counts = run.Object("counts");
-  auto count = [&counts](std::string_view key) { return counts.Int(key).value_or(0); };
+  auto count = [&counts](std::string_view key) {
+    return std::clamp(counts.Int(key).value_or(0), 0, kMaxCount);
+  };
   result.counts = {.selected = count("selected"),
                    .succeeded = count("succeeded"),
                    .succeeded_late = count("succeededLate"),
@@ -254,7 +259,8 @@ PolicyStatus ReadPolicyStatus(const Fields& status) {
       .next_schedule_time = status.Time("nextScheduleTime"),
       .selected_volumes = status.Int("selectedVolumes").value_or(0),
       .ready_snapshots = status.Int("readySnapshots").value_or(0),
-      .missed_runs = status.Int<int64_t>("missedRuns").value_or(0),
+      .missed_runs =
+          std::clamp<int64_t>(status.Int<int64_t>("missedRuns").value_or(0), 0, kMaxMissedRuns),
       .recent_runs = {},
       .conditions = {},
   };

@@ -66,13 +66,19 @@ class Misfortunes:
     def _rival_scheduler(self):
         if "API server" in self._suffering:
             return  # its token comes from there
-        old = self.scheduler
+        two = [self.scheduler]
 
         def rival():
             self._schedulers += 1
-            self.scheduler = self._daemons.start_scheduler(f"scheduler-{self._schedulers}")
-        self._suffer("scheduler", rival, lambda: wait_until(
-            "the older scheduler to leave", lambda: old.exit_code() is not None, timeout=60), 5)
+            two.append(self._daemons.start_scheduler(f"scheduler-{self._schedulers}"))
+
+        def settle():
+            # The older one, but where that was still trying to take its epoch.
+            loser = wait_until("one of two schedulers to leave",
+                               lambda: next((s for s in two if s.exit_code() is not None), None), timeout=60)
+            assert loser.exit_code() == 3
+            self.scheduler = next(s for s in two if s is not loser)
+        self._suffer("scheduler", rival, settle, 5)
 
     def _kill_executor(self):
         executor = self._chance.choice(self._daemons.executors)

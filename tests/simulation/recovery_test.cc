@@ -264,6 +264,65 @@ TEST_F(ForgedEpochTest, IsBelievedWhereTheLeaseIsGone) {
   EXPECT_EQ(world.StatusOf("p").epoch, 42);
 }
 
+TEST_F(ForgedEpochTest, LeavesHalfOfAllEpochsWhereTheLeaseIsGone) {
+  world.Kill("scheduler-0");
+  Forge(2147483647);
+  const auto deleted = world.simulator().store().Delete(
+      {Kind::kLease, "default", "snapkeeper-scheduler"}, {}, "user");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  for (const int64_t more : {1, 2}) {
+    const std::string name = fmt::format("scheduler-{}", more);
+    world.StartScheduler(name);
+    EXPECT_EQ(TakenIn(absl::Minutes(3)), 3u);
+    EXPECT_FALSE(world.Deposed(name));
+    EXPECT_EQ(world.StatusOf("p").epoch, (1 << 30) + more);
+    world.Kill(name);
+  }
+}
+
+TEST(RecoveryTest, NoNumbersInAStatusStopTheScheduler) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"missedRunPolicy", "Skip"}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(90));
+  world.Kill("scheduler-0");
+  constexpr int kMost = 2147483647;
+  constexpr int64_t kMostMissed = 9223372036854775807;
+  const auto run = [&world](absl::Duration age, nlohmann::json counts) {
+    return nlohmann::json{{"scheduledTime", FormatRfc3339(world.Now() - age)},
+                          {"state", "Settling"},
+                          {"postedTime", FormatRfc3339(world.Now() - age)},
+                          {"counts", std::move(counts)}};
+  };
+  const auto forged =
+      world.simulator().store().Patch({Kind::kPolicy, "default", "p"},
+                                      {{"status",
+                                        {{"missedRuns", kMostMissed},
+                                         {"observedGeneration", kMostMissed},
+                                         {"recentRuns",
+                                          {run(absl::Seconds(10), {{"selected", kMost}}),
+                                           run(absl::Seconds(20), {{"selected", kMost},
+                                                                   {"succeeded", kMost},
+                                                                   {"failed", kMost},
+                                                                   {"skipped", kMost},
+                                                                   {"cancelled", kMost}})}}}}},
+                                      true, "tenant");
+  ASSERT_TRUE(forged.ok()) << forged.status();
+  world.RunFor(absl::Minutes(25));
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Minutes(10));
+  EXPECT_EQ(world.SnapshotsOf("p").size(), 1u);
+  const PolicyStatus status = world.StatusOf("p");
+  EXPECT_GT(status.missed_runs, 2);
+  ASSERT_EQ(status.recent_runs.size(), 3u);
+  for (const RunRecord& record : status.recent_runs) {
+    EXPECT_TRUE(record.completion_time);
+    EXPECT_GT(record.counts.selected, 0);
+  }
+}
+
 // Everybody is cut off; the first POST of a snapshot is carried out all the same.
 class Outage : public FaultPlan {
  public:
@@ -475,6 +534,39 @@ TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriverThoughTheClaimIsGone) {
   world.RunFor(absl::Seconds(30));
   EXPECT_THAT(world.MetricsOf("scheduler-1"),
               HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
+}
+
+TEST(RecoveryTest, ACopyInAnotherNamespaceIsNoLateSuccess) {
+  World world({.ready_after = absl::Hours(1)});
+  world.simulator().AddSnapshotClass("at-once", kSimDriver, /*is_default=*/false);
+  world.simulator().volumes().SetBehaviour("at-once", {});
+  world.simulator().AddNamespace("elsewhere");
+  for (const char* ns : {"default", "elsewhere"})
+    world.simulator().AddClaim(ns, "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(640));
+  ASSERT_EQ(world.StatusOf("p").recent_runs.at(0).counts.failed, 1);
+  Store& store = world.simulator().store();
+  const std::string name = world.SnapshotsOf("p").at(0)->meta.name;
+  nlohmann::json copy = *store.JsonOf({Kind::kSnapshot, "default", name});
+  copy.erase("status");
+  nlohmann::json& meta = copy["metadata"];
+  meta = {{"namespace", "elsewhere"},
+          {"name", name},
+          {"labels", meta["labels"]},
+          {"annotations", meta["annotations"]}};
+  for (const char* ours : {"snapkeeper.io/post-before", "snapkeeper.io/volume-handle"})
+    meta["annotations"].erase(ours);
+  copy["spec"]["volumeSnapshotClassName"] = "at-once";
+  const auto made = store.Create(Kind::kSnapshot, copy, "somebody");
+  ASSERT_TRUE(made.ok()) << made.status();
+  world.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(store.Find<Snapshot>("elsewhere", name)->ready_to_use);
+  const RunCounts counts = world.StatusOf("p").recent_runs.at(0).counts;
+  EXPECT_EQ(counts.failed, 1);
+  EXPECT_EQ(counts.succeeded_late, 0);
 }
 
 TEST(RecoveryTest, LateReadinessIsToldOfMoreThanTenVolumesAfterFailover) {
