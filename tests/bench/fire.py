@@ -10,7 +10,8 @@ import uuid
 from world import BINARIES, NAMESPACE, AuditLog, World, create_policies, manifests, oracle, wait_until
 
 FIRES = 60
-PERIOD = 30  # of the policies that are held against the raw client, in seconds
+# Of the policies that are held against the raw client, in seconds: a fire and the raw client's turns fit in one.
+PERIOD = 60
 PAIRS = 5
 VOLUMES = 500
 POLICIES = 300
