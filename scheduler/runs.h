@@ -118,7 +118,7 @@ class Runs {
   // Watermark and outcomes go into one write if the run settles this soon after it was posted.
   static constexpr absl::Duration kSettleSoon = absl::Seconds(10);
   // A run that could not be posted so soon is told in the status: the next leader takes it up then.
-  static constexpr absl::Duration kPostingSoon = absl::Seconds(2);
+  static constexpr absl::Duration kPostingSoon = absl::Seconds(5);
 
   struct Blocked;
 
