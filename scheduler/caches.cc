@@ -124,12 +124,14 @@ std::vector<std::string> Caches::PolicyUidsOfSnapshots() const {
   return uids;
 }
 
-bool Caches::IsBound(const Snapshot& snapshot) const {
-  if (snapshot.bound_content.empty()) return false;
-  const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
-  return content && !content->meta.deleting && content->snapshot_uid == snapshot.meta.uid &&
-         content->snapshot_ns == snapshot.meta.ns && content->snapshot_name == snapshot.meta.name &&
-         (snapshot.volume_handle.empty() || content->volume_handle == snapshot.volume_handle);
+std::shared_ptr<const Content> Caches::BoundContent(const Snapshot& snapshot) const {
+  if (snapshot.bound_content.empty()) return nullptr;
+  std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
+  const bool bound =
+      content && !content->meta.deleting && content->snapshot_uid == snapshot.meta.uid &&
+      content->snapshot_ns == snapshot.meta.ns && content->snapshot_name == snapshot.meta.name &&
+      (snapshot.volume_handle.empty() || content->volume_handle == snapshot.volume_handle);
+  return bound ? content : nullptr;
 }
 
 bool Caches::IsMisbound(const Snapshot& snapshot) const {

@@ -107,7 +107,6 @@ class Caches {
   const Cache<Volume>& volumes() const { return volumes_; }
   const Cache<Namespace>& namespaces() const { return namespaces_; }
   const Cache<Snapshot>& snapshots() const { return snapshots_; }
-  const Cache<Content>& contents() const { return contents_; }
 
   std::vector<const SnapshotClass*> Classes() const;
   bool ClaimExists(const std::string& uid) const { return claim_uids_.contains(uid); }
@@ -118,9 +117,10 @@ class Caches {
   // Policies that have any.
   std::vector<std::string> PolicyUidsOfSnapshots() const;
 
-  // The snapshot's content refers back to it, and its volume is the one that preflight saw (where
-  // the snapshot says which).
-  bool IsBound(const Snapshot& snapshot) const;
+  // The snapshot's content, if it refers back to it and its volume is the one that preflight saw
+  // (where the snapshot says which); else null.
+  std::shared_ptr<const Content> BoundContent(const Snapshot& snapshot) const;
+  bool IsBound(const Snapshot& snapshot) const { return BoundContent(snapshot) != nullptr; }
   // The content that it names belongs to another snapshot, or is of another volume than the
   // snapshot says: it is not what it seems to be.
   bool IsMisbound(const Snapshot& snapshot) const;

@@ -329,7 +329,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
 }
 
 std::string Runs::DriverOf(const Snapshot& snapshot) const {
-  if (caches_.IsBound(snapshot)) return caches_.contents().Find("", snapshot.bound_content)->driver;
+  if (const auto content = caches_.BoundContent(snapshot)) return content->driver;
   const auto claim = caches_.claims().Find(snapshot.meta.ns, snapshot.source_claim);
   const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr;
   return pv ? pv->driver : "";

@@ -211,22 +211,13 @@ class Chaos {
   }
   // A user makes a snapshot that bears the labels and annotations of one of ours.
   void CopyOne() {
-    Store& store = world_.simulator().store();
     std::vector<std::string> names;
-    store.ForEach<Snapshot>([&names](const Snapshot& s) {
+    world_.simulator().store().ForEach<Snapshot>([&names](const Snapshot& s) {
       if (!s.policy_uid.empty()) names.push_back(s.meta.name);
     });
     if (names.empty()) return;
-    const ObjectKey key{Kind::kSnapshot, "default", names[Below(names.size())]};
-    nlohmann::json copy = *store.JsonOf(key);
-    copy.erase("status");
-    nlohmann::json& meta = copy["metadata"];
-    meta["annotations"].erase(std::string(kPostBeforeAnnotation));
-    meta = {{"namespace", "default"},
-            {"name", fmt::format("copy-{}", next_copy_++)},
-            {"labels", meta["labels"]},
-            {"annotations", meta["annotations"]}};
-    ASSERT_TRUE(store.Create(Kind::kSnapshot, std::move(copy), "user").ok());
+    world_.CopySnapshot(names[Below(names.size())],
+                        {"default", fmt::format("copy-{}", next_copy_++)});
   }
   void AddPolicy(const std::string& name, absl::Duration period, nlohmann::json spec) {
     spec["schedule"] = fmt::format("@every {}s", absl::ToInt64Seconds(period));

@@ -227,6 +227,11 @@ class ForgedEpochTest : public ::testing::Test {
         {Kind::kPolicy, "default", "p"}, {{"status", {{"epoch", epoch}}}}, true, "tenant");
     ASSERT_TRUE(forged.ok()) << forged.status();
   }
+  void DeleteLease() {
+    const auto deleted = world.simulator().store().Delete(
+        {Kind::kLease, "default", "snapkeeper-scheduler"}, {}, "user");
+    ASSERT_TRUE(deleted.ok()) << deleted.status();
+  }
   size_t TakenIn(absl::Duration time) {
     const size_t before = world.SnapshotsOf("p").size();
     world.RunFor(time);
@@ -256,9 +261,7 @@ TEST_F(ForgedEpochTest, DoesNotRaiseThatOfTheNextScheduler) {
 TEST_F(ForgedEpochTest, IsBelievedWhereTheLeaseIsGone) {
   world.Kill("scheduler-0");
   Forge(41);
-  const auto deleted = world.simulator().store().Delete(
-      {Kind::kLease, "default", "snapkeeper-scheduler"}, {}, "user");
-  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  DeleteLease();
   world.StartScheduler("scheduler-1");
   EXPECT_EQ(TakenIn(absl::Minutes(3)), 3u);
   EXPECT_EQ(world.StatusOf("p").epoch, 42);
@@ -267,9 +270,7 @@ TEST_F(ForgedEpochTest, IsBelievedWhereTheLeaseIsGone) {
 TEST_F(ForgedEpochTest, LeavesHalfOfAllEpochsWhereTheLeaseIsGone) {
   world.Kill("scheduler-0");
   Forge(2147483647);
-  const auto deleted = world.simulator().store().Delete(
-      {Kind::kLease, "default", "snapkeeper-scheduler"}, {}, "user");
-  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  DeleteLease();
   for (const int64_t more : {1, 2}) {
     const std::string name = fmt::format("scheduler-{}", more);
     world.StartScheduler(name);
@@ -490,16 +491,21 @@ TEST(RecoveryTest, AClockSetBackAnHourStopsNoPolicy) {
 }
 
 TEST(RecoveryTest, ALateOutcomeNamesTheDriverThoughTheClaimIsGone) {
-  World world({.ready_after = absl::Seconds(60)});
-  world.simulator().AddClaim("default", "data", {{"app", "db"}});
-  world.StartExecutor("executor-0");
-  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
-  world.StartScheduler("scheduler-0");
-  world.RunFor(absl::Seconds(640));  // it has failed
-  world.DeleteClaim("data");
-  world.RunFor(absl::Seconds(60));
-  EXPECT_THAT(world.MetricsOf("scheduler-0"),
-              HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
+  for (const bool failover : {false, true}) {
+    World world({.ready_after = absl::Seconds(60)});
+    world.simulator().AddClaim("default", "data", {{"app", "db"}});
+    world.StartExecutor("executor-0");
+    world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
+    world.StartScheduler("scheduler-0");
+    world.RunFor(absl::Seconds(640));  // it has failed
+    if (failover) world.Kill("scheduler-0");
+    world.DeleteClaim("data");
+    world.RunFor(absl::Seconds(60));
+    if (failover) world.StartScheduler("scheduler-1");
+    world.RunFor(absl::Seconds(30));
+    EXPECT_THAT(world.MetricsOf(failover ? "scheduler-1" : "scheduler-0"),
+                HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
+  }
 }
 
 TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriver) {
@@ -520,22 +526,6 @@ TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriver) {
   EXPECT_THAT(metrics, Not(HasSubstr(R"(driver="")")));
 }
 
-TEST(RecoveryTest, OutcomesAfterFailoverNameTheDriverThoughTheClaimIsGone) {
-  World world({.ready_after = absl::Seconds(60)});
-  world.simulator().AddClaim("default", "data", {{"app", "db"}});
-  world.StartExecutor("executor-0");
-  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"readyTimeoutSeconds", 30}});
-  world.StartScheduler("scheduler-0");
-  world.RunFor(absl::Seconds(640));  // it has failed
-  world.Kill("scheduler-0");
-  world.DeleteClaim("data");
-  world.RunFor(absl::Seconds(60));
-  world.StartScheduler("scheduler-1");
-  world.RunFor(absl::Seconds(30));
-  EXPECT_THAT(world.MetricsOf("scheduler-1"),
-              HasSubstr(R"(driver="sim.snapkeeper.io",outcome="SucceededLate")"));
-}
-
 TEST(RecoveryTest, ACopyInAnotherNamespaceIsNoLateSuccess) {
   World world({.ready_after = absl::Hours(1)});
   world.simulator().AddSnapshotClass("at-once", kSimDriver, /*is_default=*/false);
@@ -548,22 +538,12 @@ TEST(RecoveryTest, ACopyInAnotherNamespaceIsNoLateSuccess) {
   world.StartScheduler("scheduler-0");
   world.RunFor(absl::Seconds(640));
   ASSERT_EQ(world.StatusOf("p").recent_runs.at(0).counts.failed, 1);
-  Store& store = world.simulator().store();
   const std::string name = world.SnapshotsOf("p").at(0)->meta.name;
-  nlohmann::json copy = *store.JsonOf({Kind::kSnapshot, "default", name});
-  copy.erase("status");
-  nlohmann::json& meta = copy["metadata"];
-  meta = {{"namespace", "elsewhere"},
-          {"name", name},
-          {"labels", meta["labels"]},
-          {"annotations", meta["annotations"]}};
-  for (const char* ours : {"snapkeeper.io/post-before", "snapkeeper.io/volume-handle"})
-    meta["annotations"].erase(ours);
-  copy["spec"]["volumeSnapshotClassName"] = "at-once";
-  const auto made = store.Create(Kind::kSnapshot, copy, "somebody");
-  ASSERT_TRUE(made.ok()) << made.status();
+  world.CopySnapshot(name, {"elsewhere", name},
+                     {{"metadata", {{"annotations", {{"snapkeeper.io/volume-handle", nullptr}}}}},
+                      {"spec", {{"volumeSnapshotClassName", "at-once"}}}});
   world.RunFor(absl::Seconds(60));
-  ASSERT_TRUE(store.Find<Snapshot>("elsewhere", name)->ready_to_use);
+  ASSERT_TRUE(world.simulator().store().Find<Snapshot>("elsewhere", name)->ready_to_use);
   const RunCounts counts = world.StatusOf("p").recent_runs.at(0).counts;
   EXPECT_EQ(counts.failed, 1);
   EXPECT_EQ(counts.succeeded_late, 0);

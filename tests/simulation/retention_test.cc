@@ -420,17 +420,14 @@ TEST_F(SeriesTest, AForeignOneCostsTheExecutorNoReadWhereItIsNotTheNewest) {
 TEST_F(SeriesTest, MetricsCountNoCopiesAndNoneThatIsBeingDeleted) {
   Start("@every 10m", {{"keepLast", 3}});
   const std::vector<Snapshot> taken = Take(3);
-  auto& store = world_.simulator().store();
-  nlohmann::json copy = *store.JsonOf({Kind::kSnapshot, "default", taken[0].meta.name});
   world_.simulator().AddNamespace("elsewhere");
-  copy["metadata"]["namespace"] = "elsewhere";
-  for (const char* own : {"uid", "resourceVersion", "creationTimestamp", "finalizers"})
-    copy["metadata"].erase(own);
-  copy["metadata"]["annotations"].erase("snapkeeper.io/post-before");
-  ASSERT_TRUE(store.Create(Kind::kSnapshot, copy, "somebody").ok());
+  world_.CopySnapshot(taken[0].meta.name, {"elsewhere", taken[0].meta.name});
   Patch({Kind::kSnapshot, "default", taken[0].meta.name},
         {{"metadata", {{"finalizers", {"example.com/stay"}}}}});
-  ASSERT_TRUE(store.Delete({Kind::kSnapshot, "default", taken[0].meta.name}, {}, "somebody").ok());
+  ASSERT_TRUE(world_.simulator()
+                  .store()
+                  .Delete({Kind::kSnapshot, "default", taken[0].meta.name}, {}, "somebody")
+                  .ok());
   world_.RunFor(absl::Seconds(5));
   const std::string metrics = world_.MetricsOf("scheduler-0");
   EXPECT_THAT(metrics,

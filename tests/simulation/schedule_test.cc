@@ -471,25 +471,8 @@ TEST_F(ScheduleTest, ACopyInAnotherNamespaceIsNotAnOrphanOfOurs) {
     if (snapshot->source_claim == "data-0") ours = snapshot;
   }
   ASSERT_TRUE(ours);
-  const nlohmann::json copy = {{"apiVersion", "snapshot.storage.k8s.io/v1"},
-                               {"kind", "VolumeSnapshot"},
-                               {"metadata",
-                                {{"namespace", "copies"},
-                                 {"name", ours->meta.name},
-                                 {"labels",
-                                  {{"app.kubernetes.io/managed-by", "snapkeeper"},
-                                   {"snapkeeper.io/policy-uid", ours->policy_uid},
-                                   {"snapkeeper.io/pvc-uid", ours->claim_uid},
-                                   {"snapkeeper.io/instant", ours->instant},
-                                   {"snapkeeper.io/trigger", ours->trigger}}},
-                                 {"annotations",
-                                  {{"snapkeeper.io/identity", ours->identity},
-                                   {"snapkeeper.io/policy", ours->policy},
-                                   {"snapkeeper.io/claim", ours->claim}}}}},
-                               {"spec",
-                                {{"volumeSnapshotClassName", "never"},
-                                 {"source", {{"persistentVolumeClaimName", "data-0"}}}}}};
-  ASSERT_TRUE(world_.simulator().store().Create(Kind::kSnapshot, copy, "user").ok());
+  world_.CopySnapshot(ours->meta.name, {"copies", ours->meta.name},
+                      {{"spec", {{"volumeSnapshotClassName", "never"}}}});
   world_.RunFor(absl::Minutes(1));
   world_.DeletePolicy("fast");
   world_.RunFor(absl::Hours(25));

@@ -249,6 +249,22 @@ void World::DeleteClaim(const std::string& name, const std::string& ns) {
                   .ok());
 }
 
+void World::CopySnapshot(const std::string& name, const CopyName& copy_name,
+                         const nlohmann::json& changes) {
+  const nlohmann::json& original = *simulator_.store().JsonOf({Kind::kSnapshot, "default", name});
+  nlohmann::json copy = {{"metadata",
+                          {{"namespace", copy_name.ns},
+                           {"name", copy_name.name},
+                           {"labels", original["metadata"]["labels"]},
+                           {"annotations", original["metadata"]["annotations"]}}},
+                         {"spec", original["spec"]}};
+  // It is too late for that.
+  copy["metadata"]["annotations"].erase(std::string(kPostBeforeAnnotation));
+  copy.merge_patch(changes);
+  const auto made = simulator_.store().Create(Kind::kSnapshot, std::move(copy), "user");
+  ASSERT_TRUE(made.ok()) << made.status();
+}
+
 std::shared_ptr<const Policy> World::PolicyOf(const std::string& name, const std::string& ns) {
   return simulator_.store().Find<Policy>(ns, name);
 }

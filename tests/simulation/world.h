@@ -82,6 +82,13 @@ class World {
   void DeletePolicy(const std::string& name, const std::string& ns = "default");
   // At once, although a snapshot that is not ready holds it.
   void DeleteClaim(const std::string& name, const std::string& ns = "default");
+  // As a user does who copies one of "default" with its labels and annotations; `changes` is merged
+  // into the copy.
+  struct CopyName {
+    std::string ns, name;
+  };
+  void CopySnapshot(const std::string& name, const CopyName& copy_name,
+                    const nlohmann::json& changes = nlohmann::json::object());
   std::shared_ptr<const Policy> PolicyOf(const std::string& name,
                                          const std::string& ns = "default");
   PolicyStatus StatusOf(const std::string& name, const std::string& ns = "default");
