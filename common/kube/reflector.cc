@@ -16,7 +16,7 @@ constexpr absl::Duration kShortWatch = absl::Seconds(1);
 // Shorter than that of jobs: nothing else recovers before what is known does.
 constexpr Backoff kBackoff{.max = absl::Seconds(5)};
 
-std::pair<std::string, std::string> KeyOf(const ObjectPtr& object) {
+std::pair<std::string_view, std::string_view> KeyOf(const ObjectPtr& object) {
   const ObjectMeta& meta = MetaOf(*object);
   return {meta.ns, meta.name};
 }
@@ -35,7 +35,7 @@ void ReflectorBase::Start(Changed changed, absl::AnyInvocable<void()> on_synced)
 }
 
 ObjectPtr ReflectorBase::FindObject(const std::string& ns, const std::string& name) const {
-  const auto it = objects_.find({ns, name});
+  const auto it = objects_.find(KeyView(ns, name));
   return it == objects_.end() ? nullptr : it->second;
 }
 
@@ -54,8 +54,10 @@ void ReflectorBase::ListNow() {
 void ReflectorBase::OnListed(absl::StatusOr<ListResult> result) {
   if (!result.ok()) return RetryAfterFailure(result.status());
   resource_version_ = std::move(result->resource_version);
-  std::map<std::pair<std::string, std::string>, ObjectPtr> vanished = objects_;
-  for (const ObjectPtr& object : result->items) vanished.erase(KeyOf(object));
+  auto vanished = objects_;
+  for (const ObjectPtr& object : result->items) {
+    if (const auto it = vanished.find(KeyOf(object)); it != vanished.end()) vanished.erase(it);
+  }
   for (const auto& [key, object] : vanished) {
     objects_.erase(key);
     changed_(object, nullptr);
@@ -124,7 +126,9 @@ void ReflectorBase::RetryAfterFailure(absl::Status status) {
 }
 
 void ReflectorBase::Put(const ObjectPtr& object) {
-  ObjectPtr& slot = objects_[KeyOf(object)];
+  auto it = objects_.find(KeyOf(object));
+  if (it == objects_.end()) it = objects_.emplace(KeyOf(object), nullptr).first;
+  ObjectPtr& slot = it->second;
   const ObjectPtr before = slot;
   if (before && MetaOf(*before).uid == MetaOf(*object).uid &&
       MetaOf(*before).resource_version == MetaOf(*object).resource_version) {

@@ -46,7 +46,14 @@ class ReflectorBase {
 
  protected:
   ObjectPtr FindObject(const std::string& ns, const std::string& name) const;
-  std::map<std::pair<std::string, std::string>, ObjectPtr> objects_;  // by (namespace, name)
+  // (namespace, name); found by views, without a copy.
+  using Key = std::pair<std::string, std::string>;
+  using KeyView = std::pair<std::string_view, std::string_view>;
+  struct KeyLess {
+    using is_transparent = void;
+    bool operator()(const KeyView& a, const KeyView& b) const { return a < b; }
+  };
+  std::map<Key, ObjectPtr, KeyLess> objects_;
 
  private:
   void ListNow();
@@ -104,8 +111,8 @@ class Reflector : public ReflectorBase {
   }
   template <class F>
   void ForEachIn(const std::string& ns, F f) const {
-    for (auto it = objects_.lower_bound({ns, ""}); it != objects_.end() && it->first.first == ns;
-         ++it)
+    for (auto it = objects_.lower_bound(KeyView(ns, ""));
+         it != objects_.end() && it->first.first == ns; ++it)
       f(std::get<T>(*it->second));
   }
 

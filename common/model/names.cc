@@ -2,11 +2,12 @@
 
 #include <absl/time/civil_time.h>
 #include <fmt/format.h>
-#include <openssl/sha.h>
+#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 
 namespace snapkeeper {
 namespace {
@@ -53,8 +54,10 @@ std::optional<absl::Time> ParseInstant(std::string_view text) {
 }
 
 std::string ShortHash(std::string_view text) {
-  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  // SHA256() looks its algorithm up each time, which takes as long as the hash.
+  static const EVP_MD* const kSha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  if (!EVP_Digest(text.data(), text.size(), digest.data(), nullptr, kSha256, nullptr)) std::abort();
   std::string base32;
   uint32_t buffer = 0;
   int bits = 0;

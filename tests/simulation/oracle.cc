@@ -12,7 +12,6 @@ namespace {
 
 bool IsReady(const Snapshot& s) { return s.ready_to_use && !s.meta.deleting; }
 absl::Time Cut(const Snapshot& s) { return s.cut_time.value_or(s.meta.created); }
-bool IsSettled(const RunRecord& r) { return r.completion_time.has_value(); }
 
 }  // namespace
 
@@ -21,17 +20,22 @@ void Oracle::Violation(absl::Time now, std::string text) {
     violations_.push_back(fmt::format("{}: {}", absl::FormatTime(now, absl::UTCTimeZone()), text));
 }
 
+size_t Oracle::Run::EverReady() const {
+  return static_cast<size_t>(std::count_if(
+      volumes.begin(), volumes.end(), [](const auto& taken) { return taken.second.ever_ready; }));
+}
+
 void Oracle::OnWrite(const StoreWrite& write, absl::Time now) {
   if (write.kind == Kind::kSnapshot) {
-    OnSnapshot(write.before ? &std::get<Snapshot>(*write.before->value) : nullptr,
-               write.after ? &std::get<Snapshot>(*write.after->value) : nullptr, write.user, now);
+    OnSnapshot(write.before ? As<Snapshot>(write.before->value) : nullptr,
+               write.after ? As<Snapshot>(write.after->value) : nullptr, write.user, now);
   } else if (write.kind == Kind::kPolicy && write.after) {
-    OnPolicy(write.before ? &std::get<Policy>(*write.before->value) : nullptr,
-             std::get<Policy>(*write.after->value), now);
+    OnPolicy(write.before ? As<Policy>(write.before->value) : nullptr,
+             As<Policy>(write.after->value), now);
   }
 }
 
-void Oracle::OnSnapshot(const Snapshot* before, const Snapshot* after, std::string_view user,
+void Oracle::OnSnapshot(const SnapshotPtr& before, const SnapshotPtr& after, std::string_view user,
                         absl::Time now) {
   const Snapshot& any = after ? *after : *before;
   auto& siblings = by_claim_[{any.meta.ns, any.source_claim}];
@@ -42,27 +46,33 @@ void Oracle::OnSnapshot(const Snapshot* before, const Snapshot* after, std::stri
   }
   if (!after) {
     siblings.erase(any.meta.uid);
+    made_.erase(any.meta.uid);
     return;
   }
-  siblings[after->meta.uid] = *after;
-  if (!before && ours) {
-    ++counts_.created;
-    const auto instant = ParseInstant(after->instant);
-    if (!instant)
-      return Violation(now, fmt::format("{} was made for no instant", after->meta.name));
-    made_[after->meta.uid] = {after->policy_uid, after->claim_uid, *instant};
-    const auto [it, inserted] = uids_.try_emplace(
-        std::tuple(after->policy_uid, *instant, after->claim_uid), after->meta.uid);
-    if (!inserted) {
-      Violation(now, fmt::format("G1: {} of {} was taken a second time, as {}", after->instant,
-                                 after->source_claim, after->meta.name));
-    }
-    if (*instant > now + kMaxClockOffset)
-      Violation(now, fmt::format("{} was made before its instant", after->meta.name));
-    taken_[{after->policy_uid, *instant}].insert(after->claim_uid);
+  siblings[after->meta.uid] = after;
+  if (!before && ours) OnMade(*after, now);
+  if (!IsReady(*after)) return;
+  if (const auto made = made_.find(after->meta.uid); made != made_.end()) {
+    const auto& [policy_uid, claim_uid, instant] = made->second;
+    policies_[policy_uid].runs[instant].volumes[claim_uid].ever_ready = true;
   }
-  if (const auto made = made_.find(after->meta.uid); made != made_.end() && IsReady(*after))
-    ever_ready_[{made->second.policy_uid, made->second.instant}].insert(made->second.claim_uid);
+}
+
+void Oracle::OnMade(const Snapshot& snapshot, absl::Time now) {
+  ++counts_.created;
+  const auto instant = ParseInstant(snapshot.instant);
+  if (!instant)
+    return Violation(now, fmt::format("{} was made for no instant", snapshot.meta.name));
+  made_[snapshot.meta.uid] = {snapshot.policy_uid, snapshot.claim_uid, *instant};
+  std::string& taken =
+      policies_[snapshot.policy_uid].runs[*instant].volumes[snapshot.claim_uid].snapshot_uid;
+  if (!taken.empty()) {
+    Violation(now, fmt::format("G1: {} of {} was taken a second time, as {}", snapshot.instant,
+                               snapshot.source_claim, snapshot.meta.name));
+  }
+  taken = snapshot.meta.uid;
+  if (*instant > now + kMaxClockOffset)
+    Violation(now, fmt::format("{} was made before its instant", snapshot.meta.name));
 }
 
 void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
@@ -75,8 +85,8 @@ void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
   int ready_of_policy = 0;
   bool newer = false;
   for (const auto& [uid, other] : by_claim_.at({gone.meta.ns, gone.source_claim})) {
-    if (uid == gone.meta.uid || !IsReady(other)) continue;
-    newer |= Cut(other) >= Cut(gone);
+    if (uid == gone.meta.uid || !IsReady(*other)) continue;
+    newer |= Cut(*other) >= Cut(gone);
     const auto own = made_.find(uid);
     ready_of_policy += own != made_.end() && own->second.policy_uid == made->second.policy_uid &&
                        own->second.claim_uid == made->second.claim_uid;
@@ -84,9 +94,9 @@ void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
   if (!newer)
     Violation(now, fmt::format("G3: {} was the newest ready snapshot of {} and was deleted",
                                gone.meta.name, gone.source_claim));
-  auto policy = policies_.find(made->second.policy_uid);
-  if (policy == policies_.end()) return;
-  const RetentionRule& rule = policy->second.spec.retention;
+  const PolicyPtr& policy = policies_[made->second.policy_uid].policy;
+  if (!policy) return;
+  const RetentionRule& rule = policy->spec.retention;
   const int floor = std::max(rule.min_ready, rule.max_age ? 0 : rule.keep_last.value_or(0));
   if (ready_of_policy < floor) {
     Violation(now, fmt::format("G3: {} ready snapshots of {} are left, {} are to be kept",
@@ -94,50 +104,50 @@ void Oracle::OnOurDelete(const Snapshot& gone, absl::Time now) {
   }
 }
 
-void Oracle::OnPolicy(const Policy* before, const Policy& after, absl::Time now) {
-  policies_[after.meta.uid] = after;
-  if (!before || before->status == after.status) return;
+void Oracle::OnPolicy(const PolicyPtr& before, const PolicyPtr& after, absl::Time now) {
+  policies_[after->meta.uid].policy = after;
+  if (!before || before->status == after->status) return;
   ++counts_.status_writes;
-  const PolicyStatus &old = before->status, &fresh = after.status;
+  const PolicyStatus &old = before->status, &fresh = after->status;
   if (fresh.last_schedule_time < old.last_schedule_time) Violation(now, "the watermark went back");
   if (fresh.epoch < old.epoch) Violation(now, "the epoch went back");
-  for (const RunRecord& r : fresh.recent_runs) {
-    const PolicyInstant key(after.meta.uid, r.instant);
-    const RunCounts& c = r.counts;
-    const std::string name = fmt::format("run {} of {}", FormatInstant(r.instant), after.meta.name);
-    if (c.selected !=
-        c.succeeded + c.succeeded_late + c.failed + c.skipped + c.cancelled + c.pending) {
-      Violation(now, fmt::format("G2: the counts of {} do not add up", name));
-    }
-    if (IsSettled(r) && c.pending > 0)
-      Violation(now, fmt::format("G2: {} settled with {} pending", name, c.pending));
-    if (static_cast<size_t>(c.succeeded + c.succeeded_late) > ever_ready_[key].size()) {
-      Violation(now, fmt::format("G4: {} reports {} ready snapshots, {} ever were", name,
-                                 c.succeeded + c.succeeded_late, ever_ready_[key].size()));
-    }
-    auto [it, inserted] = records_.try_emplace(key, r);
-    if (!inserted) {
-      const RunRecord& was = it->second;
-      if (IsSettled(was) && !IsSettled(r))
-        Violation(now, fmt::format("G2: {} was settled and is not any more", name));
-      if (IsSettled(was) && (c.failed > was.counts.failed || c.succeeded < was.counts.succeeded)) {
-        Violation(now, fmt::format("G2: {} went from success to failure", name));
-      }
-      it->second = r;
-    }
+  for (const RunRecord& record : fresh.recent_runs) CheckRecord(*after, record, now);
+  CheckMissed(*after, now);
+}
+
+void Oracle::CheckRecord(const Policy& policy, const RunRecord& record, absl::Time now) {
+  const RunCounts& c = record.counts;
+  Run& run = policies_.at(policy.meta.uid).runs[record.instant];
+  const bool settled = record.completion_time.has_value();
+  const auto violation = [&](std::string_view guarantee, std::string_view what) {
+    Violation(now, fmt::format("{}: run {} of {} {}", guarantee, FormatInstant(record.instant),
+                               policy.meta.name, what));
+  };
+  if (c.selected !=
+      c.succeeded + c.succeeded_late + c.failed + c.skipped + c.cancelled + c.pending) {
+    violation("G2", "has counts that do not add up");
   }
-  CheckMissed(after, now);
+  if (settled && c.pending > 0) violation("G2", fmt::format("settled with {} pending", c.pending));
+  if (static_cast<size_t>(c.succeeded + c.succeeded_late) > run.EverReady()) {
+    violation("G4", fmt::format("reports {} ready snapshots, {} ever were",
+                                c.succeeded + c.succeeded_late, run.EverReady()));
+  }
+  if (run.settled && !settled) violation("G2", "was settled and is not any more");
+  if (run.settled && (c.failed > run.recorded->failed || c.succeeded < run.recorded->succeeded))
+    violation("G2", "went from success to failure");
+  run.recorded = c;
+  run.settled = settled;
 }
 
 void Oracle::ExpectAll(const Policy& policy) {
-  expected_.try_emplace(policy.meta.uid,
-                        Expected{*CompileSchedule(policy.spec), policy.meta.created, {}});
+  std::optional<Expected>& expected = policies_[policy.meta.uid].expected;
+  if (!expected) expected = Expected{*CompileSchedule(policy.spec), policy.meta.created, {}};
 }
 
 void Oracle::CheckMissed(const Policy& policy, absl::Time now) {
-  auto it = expected_.find(policy.meta.uid);
-  if (it == expected_.end()) return;
-  auto& [schedule, up_to, unrecorded] = it->second;
+  Known& known = policies_.at(policy.meta.uid);
+  if (!known.expected) return;
+  auto& [schedule, up_to, unrecorded] = *known.expected;
   absl::Time end = policy.status.last_schedule_time.value_or(absl::InfinitePast());
   for (const RunRecord& r : policy.status.recent_runs) {
     end = std::max(end, r.instant);
@@ -146,7 +156,8 @@ void Oracle::CheckMissed(const Policy& policy, absl::Time now) {
   for (auto next = schedule.cron.Next(up_to, schedule.zone); next && *next <= end;
        next = schedule.cron.Next(*next, schedule.zone)) {
     up_to = *next;
-    if (!records_.contains({policy.meta.uid, *next})) unrecorded.insert(*next);
+    const auto run = known.runs.find(*next);
+    if (run == known.runs.end() || !run->second.recorded) unrecorded.insert(*next);
   }
   if (static_cast<int64_t>(unrecorded.size()) == policy.status.missed_runs) return;
   std::string which;
@@ -157,29 +168,28 @@ void Oracle::CheckMissed(const Policy& policy, absl::Time now) {
 }
 
 void Oracle::CheckAccounted(const Policy& policy, absl::Time end) {
-  const Expected& expected = expected_.at(policy.meta.uid);
+  const Known& known = policies_.at(policy.meta.uid);
+  const Expected& expected = known.expected.value();
   const auto next = expected.schedule.cron.Next(expected.up_to, expected.schedule.zone);
   if (next && *next <= end) {
     Violation(end, fmt::format("G2: {} of {} is not accounted for", FormatInstant(*next),
                                policy.meta.name));
   }
-  for (const absl::Time instant : expected.unrecorded) {
-    if (taken_.contains({policy.meta.uid, instant})) {
+  for (const auto& [instant, run] : known.runs) {
+    if (expected.unrecorded.contains(instant) && !run.volumes.empty()) {
       Violation(end, fmt::format("G2: {} of {} has snapshots and no record", FormatInstant(instant),
                                  policy.meta.name));
     }
-  }
-  for (const auto& [key, record] : records_) {
-    if (key.first == policy.meta.uid && key.second <= end && !IsSettled(record)) {
-      Violation(end, fmt::format("G2: {} of {} never settled", FormatInstant(key.second),
-                                 policy.meta.name));
+    if (run.recorded && instant <= end && !run.settled) {
+      Violation(
+          end, fmt::format("G2: {} of {} never settled", FormatInstant(instant), policy.meta.name));
     }
   }
 }
 
 void Oracle::CheckHealthy(const Policy& policy, size_t claims) {
   for (const RunRecord& r : policy.status.recent_runs) {
-    if (!IsSettled(r)) continue;
+    if (!r.completion_time) continue;
     if (static_cast<size_t>(r.counts.succeeded) != claims) {
       Violation(r.instant, fmt::format("{} of {} took {} of {} volumes, long after the trouble",
                                        FormatInstant(r.instant), policy.meta.name,
@@ -192,7 +202,7 @@ void Oracle::CheckHealthy(const Policy& policy, size_t claims) {
 void Oracle::CheckTaken(const std::string& policy_uid, const std::vector<absl::Time>& instants,
                         size_t claims) {
   for (const absl::Time instant : instants) {
-    const size_t ready = ever_ready_[{policy_uid, instant}].size();
+    const size_t ready = policies_.at(policy_uid).runs[instant].EverReady();
     if (ready != claims)
       Violation(instant, fmt::format("{} has {} ready snapshots of {} volumes",
                                      FormatInstant(instant), ready, claims));
@@ -200,9 +210,9 @@ void Oracle::CheckTaken(const std::string& policy_uid, const std::vector<absl::T
 }
 
 size_t Oracle::Settled(const std::string& policy_uid) const {
-  return static_cast<size_t>(std::count_if(
-      records_.begin(), records_.end(),
-      [&policy_uid](const auto& r) { return r.first.first == policy_uid && IsSettled(r.second); }));
+  const std::map<absl::Time, Run>& runs = policies_.at(policy_uid).runs;
+  return static_cast<size_t>(
+      std::count_if(runs.begin(), runs.end(), [](const auto& run) { return run.second.settled; }));
 }
 
 }  // namespace snapkeeper

@@ -4,9 +4,11 @@
 #include <absl/time/time.h>
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
-#include <tuple>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -42,32 +44,49 @@ class Oracle {
   size_t Settled(const std::string& policy_uid) const;
 
  private:
-  using PolicyInstant = std::pair<std::string, absl::Time>;
-  void OnSnapshot(const Snapshot* before, const Snapshot* after, std::string_view user,
-                  absl::Time now);
-  void OnOurDelete(const Snapshot& snapshot, absl::Time now);
-  void OnPolicy(const Policy* before, const Policy& after, absl::Time now);
-  void CheckMissed(const Policy& policy, absl::Time now);
-  void Violation(absl::Time now, std::string text);
-
-  std::map<std::pair<std::string, std::string>, std::map<std::string, Snapshot>>
-      by_claim_;  // (namespace, claim), UID
-  // What the executors made, by UID: the oracle's own knowledge of what is ours.
-  struct Made {
-    std::string policy_uid, claim_uid;
-    absl::Time instant;
+  using SnapshotPtr = std::shared_ptr<const Snapshot>;
+  using PolicyPtr = std::shared_ptr<const Policy>;
+  struct Taken {
+    std::string snapshot_uid;
+    bool ever_ready = false;
   };
-  std::map<std::string, Made> made_;
-  std::map<std::tuple<std::string, absl::Time, std::string>, std::string> uids_;  // of an identity
-  std::map<PolicyInstant, std::set<std::string>> taken_, ever_ready_;             // claim UIDs
-  std::map<std::string, Policy> policies_;                                        // by UID
-  std::map<PolicyInstant, RunRecord> records_;
+  // What the executors made for an instant of a policy, and what the policy's record says of it.
+  struct Run {
+    std::map<std::string, Taken> volumes;  // by claim UID
+    std::optional<RunCounts> recorded;
+    bool settled = false;
+    size_t EverReady() const;
+  };
   struct Expected {
     CompiledSchedule schedule;
     absl::Time up_to;
     std::set<absl::Time> unrecorded;  // instants up to there without a record
   };
-  std::map<std::string, Expected> expected_;  // by policy UID
+  struct Known {
+    PolicyPtr policy;  // as last seen; null: never
+    std::map<absl::Time, Run> runs;
+    std::optional<Expected> expected;
+  };
+  // A snapshot that an executor made: the oracle's own knowledge of what is ours.
+  struct Made {
+    std::string policy_uid, claim_uid;
+    absl::Time instant;
+  };
+
+  void OnSnapshot(const SnapshotPtr& before, const SnapshotPtr& after, std::string_view user,
+                  absl::Time now);
+  void OnMade(const Snapshot& snapshot, absl::Time now);
+  void OnOurDelete(const Snapshot& snapshot, absl::Time now);
+  void OnPolicy(const PolicyPtr& before, const PolicyPtr& after, absl::Time now);
+  void CheckRecord(const Policy& policy, const RunRecord& record, absl::Time now);
+  void CheckMissed(const Policy& policy, absl::Time now);
+  void Violation(absl::Time now, std::string text);
+
+  std::map<std::string, Known> policies_;  // by UID
+  // Those that are there:
+  std::map<std::pair<std::string, std::string>, std::map<std::string, SnapshotPtr>>
+      by_claim_;                      // (namespace, claim), UID
+  std::map<std::string, Made> made_;  // by UID
   std::vector<std::string> violations_;
   Counts counts_;
 };

@@ -25,7 +25,7 @@ TEST(YearTest, FortyHourlyPoliciesKeepEveryGuarantee) {
   constexpr int kPolicies = 40;
   World world({.seed = 20260101,
                .cut_after = absl::Seconds(1),
-               .ready_after = absl::Seconds(20),
+               .ready_after = absl::Seconds(2),
                .heartbeat = absl::Hours(1),
                .bookmark_every = absl::InfiniteDuration()});
   world.StartExecutor("executor-0");
@@ -36,7 +36,8 @@ TEST(YearTest, FortyHourlyPoliciesKeepEveryGuarantee) {
     world.AddPolicy(app, {{"schedule", fmt::format("{} * * * *", i)},
                           {"timeZone", i % 2 ? "America/New_York" : "Australia/Lord_Howe"},
                           {"selector", {{"matchLabels", {{"app", app}}}}},
-                          {"retention", {{"keepLast", 24}}}});
+                          {"runHistoryLimit", 3},
+                          {"retention", {{"keepLast", 3}}}});
     world.oracle().ExpectAll(*world.PolicyOf(app));
   }
   world.StartScheduler("scheduler-0");
@@ -58,7 +59,7 @@ TEST(YearTest, FortyHourlyPoliciesKeepEveryGuarantee) {
     world.oracle().CheckTaken(policy->meta.uid, instants, 1);
     world.oracle().CheckAccounted(*policy, world.Now() - absl::Minutes(1));
     EXPECT_THAT(world.SnapshotsOf(policy->meta.name),
-                ::testing::SizeIs(::testing::AllOf(::testing::Ge(24u), ::testing::Le(26u))));
+                ::testing::SizeIs(::testing::AllOf(::testing::Ge(3u), ::testing::Le(5u))));
   }
   EXPECT_THAT(world.oracle().violations(), IsEmpty());
   std::printf("%d days, %lld snapshots made, %lld deleted, %lld status writes\n", Days(),
