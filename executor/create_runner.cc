@@ -39,6 +39,7 @@ void CreateRunner::Act() {
   if (step.ours) TellProgress();
   switch (step.kind) {
     case Step::Kind::kPost:
+      if (cancelled_) return Finish(absl::CancelledError("it was taken back before it was posted"));
       return draining_ ? Finish(ExecutorDraining()) : Post();
     case Step::Kind::kLookUp:
       return LookUp();

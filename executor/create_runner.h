@@ -24,8 +24,8 @@ class CreateRunner : public Runner {
   CreateRunner(RunnerContext& context, std::string job_id, int attempt, CreateSnapshot job);
 
   void Start() override { Act(); }
-  // Nothing: the POST leaves as the job comes, and what is posted settles.
-  void Cancel() override {}
+  // What is posted settles.
+  void Cancel() override { cancelled_ = true; }
   void Drain() override;
 
   // The snapshot of uid() in the cache is now `after`; null: it is not there any more.
@@ -62,7 +62,7 @@ class CreateRunner : public Runner {
   bool measured_ = true;  // and this attempt was there when it did
   absl::Time created_;    // from kCreated on
   absl::Time cut_;        // from kCut on
-  bool draining_ = false;
+  bool draining_ = false, cancelled_ = false;
   Request request_ = Request::kNone;
   Call call_;
   Timer timer_;

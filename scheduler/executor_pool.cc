@@ -51,7 +51,7 @@ void ExecutorPool::Open(size_t index) {
   }
   c.has_twin = false;
   c.draining = false;
-  c.last_heard = loop_.Elapsed();
+  ExpectWithin(index);
   c.stream =
       c.client->Open([this, index](ToScheduler message) { OnMessage(index, std::move(message)); },
                      [this, index](absl::Status status) { OnClosed(index, status); });
@@ -59,21 +59,23 @@ void ExecutorPool::Open(size_t index) {
   c.heartbeat = loop_.After(heartbeat_, [this, index] { Beat(index); });
 }
 
+void ExecutorPool::ExpectWithin(size_t index) {
+  connections_[index].silence = loop_.After(kDeadBeats * heartbeat_, [this, index] {
+    OnClosed(index, absl::UnavailableError(fmt::format(
+                        "executor {} was silent for {}", connections_[index].client->address(),
+                        absl::FormatDuration(kDeadBeats * heartbeat_))));
+  });
+}
+
 void ExecutorPool::Beat(size_t index) {
   Connection& c = connections_[index];
-  if (loop_.Elapsed() - c.last_heard > kDeadBeats * heartbeat_) {
-    OnClosed(index, absl::UnavailableError(
-                        fmt::format("executor {} was silent for {}", c.client->address(),
-                                    absl::FormatDuration(loop_.Elapsed() - c.last_heard))));
-    return;
-  }
   c.stream->Send(Heartbeat{});
   c.heartbeat = loop_.After(heartbeat_, [this, index] { Beat(index); });
 }
 
 void ExecutorPool::OnMessage(size_t index, ToScheduler message) {
   Connection& c = connections_[index];
-  c.last_heard = loop_.Elapsed();
+  ExpectWithin(index);
   if (const auto* hello = std::get_if<ExecutorHello>(&message)) {
     c.hello = *hello;
     c.ready = true;
@@ -135,6 +137,7 @@ void ExecutorPool::OnClosed(size_t index, const absl::Status& status) {
   const bool was_ready = std::exchange(c.ready, false);
   c.stream.reset();
   c.heartbeat.Cancel();
+  c.silence.Cancel();
   if (absl::IsFailedPrecondition(status)) {
     handlers_.deposed(fmt::format("executor {}: {}", c.client->address(), status.message().data()));
     return;

@@ -60,12 +60,11 @@ class ExecutorPool {
     ExecutorHello hello;
     int in_slots = 0, parked = 0;
     int pruning = 0;  // of those in slots
-    absl::Duration last_heard;
     int failures = 0;
     bool has_twin = false;  // told
     // When its last attempt failed; in the past once one went well.
     absl::Duration failed_at = -absl::InfiniteDuration();
-    Timer heartbeat, reconnect;
+    Timer heartbeat, silence, reconnect;
   };
   struct Place {
     size_t connection;
@@ -79,6 +78,7 @@ class ExecutorPool {
   bool HasTwin(size_t index) const;
   void OnMessage(size_t index, ToScheduler message);
   void OnClosed(size_t index, const absl::Status& status);
+  void ExpectWithin(size_t index);
   void Beat(size_t index);
   void OnEvent(size_t index, const JobEvent& event);
   void Leave(const std::string& job_id);

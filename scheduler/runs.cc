@@ -335,9 +335,32 @@ std::string Runs::DriverOf(const Snapshot& snapshot) const {
   return pv ? pv->driver : "";
 }
 
+absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
+                           const Target& target) const {
+  if (Overlaps(state, instant, target.claim_uid)) return absl::InfiniteFuture();
+  const Policy& policy = *state.policy;
+  absl::Time until = absl::InfinitePast();
+  // Of a run that had failed without it, and saw it only then.
+  for (const auto& snapshot : caches_.OfClaim(policy.meta.ns, target.claim)) {
+    if (snapshot->ready_to_use || snapshot->meta.deleting ||
+        snapshot->policy_uid != policy.meta.uid || snapshot->claim_uid != target.claim_uid ||
+        !ProvenIdentity(*snapshot)) {
+      continue;
+    }
+    if (const auto taken = ParseInstant(snapshot->instant); taken && *taken < instant)
+      until = std::max(until, snapshot->meta.created + ReadyTimeout(policy, target));
+  }
+  return until;
+}
+
+absl::Duration Runs::ReadyTimeout(const Policy& policy, const Target& target) const {
+  return policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout);
+}
+
 void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
   volume.driver = target.driver;
-  if (!Overlaps(state, run.instant, volume.claim_uid)) return Ask(state, run, volume, target, "");
+  if (HeldUntil(state, run.instant, target) <= loop_.Now())
+    return Ask(state, run, volume, target, "");
   auto blocked = std::make_unique<Blocked>(Blocked{.policy_uid = state.policy->meta.uid,
                                                    .claim_uid = volume.claim_uid,
                                                    .instant = run.instant,
@@ -346,6 +369,7 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
   waiting->deadline =
       loop_.After(run.start_deadline - loop_.Now(), [this, waiting] { OnOverlap(*waiting); });
   blocked_.push_back(std::move(blocked));
+  Unblock(state, volume.claim_uid);  // when the time has come
 }
 
 void Runs::OnOverlap(Blocked& waiting) {
@@ -361,7 +385,7 @@ void Runs::OnOverlap(Blocked& waiting) {
   blocked_.erase(it);
   if (!run || run->volumes.at(owned->claim_uid).final()) return;
   Conclude(*state, *run, run->volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
-           "an earlier run of the volume had not ended before the starting deadline");
+           "an earlier snapshot of the volume was still under way at the starting deadline");
   CheckRun(*state, owned->instant);
 }
 
@@ -374,7 +398,18 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
       best = it;
     }
   }
-  if (best == blocked_.end() || Overlaps(state, (*best)->instant, claim_uid)) return;
+  if (best == blocked_.end()) return;
+  const absl::Time held = HeldUntil(state, (*best)->instant, (*best)->target);
+  if (held > loop_.Now()) {
+    (*best)->again =
+        held == absl::InfiniteFuture()
+            ? Timer()
+            : loop_.After(held - loop_.Now(), [this, uid = state.policy->meta.uid, claim_uid] {
+                if (auto it = states_.find(uid); it != states_.end())
+                  Unblock(it->second, claim_uid);
+              });
+    return;
+  }
   const std::unique_ptr<Blocked> owned = std::move(*best);
   blocked_.erase(best);
   const auto run = state.open.find(owned->instant);
@@ -394,8 +429,7 @@ void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& ta
                  .run = fmt::format("namespaces/{}/policies/{}/runs/{}", policy.meta.ns,
                                     policy.meta.name, FormatInstant(run.instant)),
                  .target = target,
-                 .ready_timeout =
-                     policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout),
+                 .ready_timeout = ReadyTimeout(policy, target),
                  .known_uid = known_uid};
   create.start_deadline = run.start_deadline;
   create.order = caches_.NewestReadyCut(target.ns, target.claim, target.volume_handle, loop_.Now());

@@ -160,6 +160,10 @@ class Runs {
 
   void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
            const std::string& known_uid);
+  // When what an earlier run took of this volume, or may have taken, holds a later run of it no
+  // more: InfiniteFuture() where that is not known yet, InfinitePast() where there is nothing.
+  absl::Time HeldUntil(const PolicyState& state, absl::Time instant, const Target& target) const;
+  absl::Duration ReadyTimeout(const Policy& policy, const Target& target) const;
   void AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target);
   void OnOverlap(Blocked& waiting);
   void Unblock(PolicyState& state, const std::string& claim_uid);
@@ -196,7 +200,7 @@ class Runs {
     std::string policy_uid, claim_uid;
     absl::Time instant;
     Target target;
-    Timer deadline;
+    Timer deadline, again;
   };
 
   EventLoop& loop_;

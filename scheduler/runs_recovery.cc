@@ -298,9 +298,9 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
         handlers_.series_changed(other->policy_uid);
     }
   }
-  if (!after || any.policy_uid.empty()) return;
   auto it = states_.find(any.policy_uid);
-  if (it == states_.end() || !it->second.recovered || it->second.gone) return;
+  if (it != states_.end() && matters) Unblock(it->second, any.claim_uid);
+  if (!after || it == states_.end() || !it->second.recovered || it->second.gone) return;
   PolicyState& state = it->second;
   if (after->meta.ns != state.policy->meta.ns) return;  // a copy, whatever it proves
   const std::optional<Identity> identity = ProvenIdentity(*after);

@@ -5,7 +5,7 @@ each, volumes are brought to every step (strike.STEPS) by holding the executor's
 server and by switches of the CSI driver; then one strike hits them all. What was held goes on after the strike: at once
 (kills), or past its post-before (freezes, two schedulers). A policy that fires every 6 seconds goes on through it.
 
-How long a freeze lasts: a stream is given up after 15 to 20 s of silence, a request after 30 s, a prune plan is void
+How long a freeze lasts: a stream is given up after 15 s of silence, a request after 30 s, a prune plan is void
 after 30 s, post-before is 2.5 s after dispatch (half the quarantine): 35 s are beyond all of these. Watches are given
 up after 130 s of silence: too long for CI. The chaos form freezes for 140 s; it strikes 4 volumes a step in each of 5
 rounds, up to 8 s after all have come to their steps, and lets go of what was held up to 8 s later.

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/model/clock.h"
 #include "tests/executor/world.h"
 #include "tests/support/matchers.h"
 
@@ -243,6 +244,33 @@ TEST_F(ExecutorTest, CancelDoesNotEndWhatIsPosted) {
   scheduler->Send(cancel);
   world.Run(absl::Seconds(5));
   EXPECT_THAT(scheduler->DoneOf("job").value().status, IsOk());
+}
+
+TEST_F(ExecutorTest, CancelEndsWhatIsNotPostedYet) {
+  auto scheduler = world.Connect();
+  scheduler->Hello();
+  world.clock.Step(absl::Hours(1));  // it asks for the server's time first
+  world.faults.Next("get VolumeSnapshot", {.reply_delay = absl::Seconds(2)});
+  scheduler->SendJob("job", world.CreateJob());
+  CancelJob cancel;
+  cancel.job_id = "job";
+  cancel.attempt = 1;
+  scheduler->Send(cancel);
+  world.Run(absl::Seconds(2));
+  EXPECT_THAT(scheduler->DoneOf("job").value().status, StatusIs(Code::kCancelled));
+  EXPECT_EQ(world.faults.count[kPost], 0);
+}
+
+TEST_F(ExecutorTest, AnIdleOneLearnsThatEverybodysClockWasSet) {
+  world.Sync();
+  world.Run(absl::Minutes(1));
+  EXPECT_EQ(world.faults.count["get VolumeSnapshot"], 0);
+  for (const absl::Duration step : {absl::Hours(1), -absl::Hours(2)}) {
+    world.clock.Step(step);
+    ASSERT_FALSE(CheckClock(world.api->ClockOffset()).ok());
+    world.Run(absl::Seconds(6));
+    EXPECT_THAT(CheckClock(world.api->ClockOffset()), IsOk()) << step;
+  }
 }
 
 TEST_F(ExecutorTest, CancelOfAnEarlierAttemptIsIgnored) {

@@ -324,42 +324,103 @@ TEST(RecoveryTest, NoNumbersInAStatusStopTheScheduler) {
   }
 }
 
-// Everybody is cut off; the first POST of a snapshot is carried out all the same.
+// Everybody is cut off up to a moment; the first POST of a snapshot is carried out all the same.
 class Outage : public FaultPlan {
  public:
+  Outage(const World& world, absl::Time end) : world_(world), end_(end) {}
   Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
-    if (!on) return {};
-    if (verb == Verb::kCreate && key.kind == Kind::kSnapshot && !std::exchange(posted, true))
+    if (verb == Verb::kCreate && key.kind == Kind::kSnapshot && !std::exchange(posted_, true))
       return {.reply = absl::UnavailableError("the connection was reset")};
     return Fault::Fail(absl::UnavailableError("away"));
   }
-  EventFault OnEvent(std::string_view, Kind) override {
-    return {.delay = on ? absl::Seconds(70) : absl::ZeroDuration()};
-  }
-  bool on = false, posted = false;
+  EventFault OnEvent(std::string_view, Kind) override { return {.delay = end_ - world_.Now()}; }
+
+ private:
+  const World& world_;
+  const absl::Time end_;
+  bool posted_ = false;
 };
 
-TEST(RecoveryTest, APostThatWasCarriedOutInAnOutageIsNotCalledFailedForEver) {
-  World world({});
-  world.simulator().AddClaim("default", "data", {{"app", "db"}});
-  world.StartExecutor("executor-0");
-  world.AddPolicy("cut-off", {{"schedule", "@every 5m"}, {"startingDeadlineSeconds", 30}});
-  world.StartScheduler("scheduler-0");
-  world.RunFor(absl::Seconds(299));
-  Outage outage;
-  outage.on = true;
-  world.simulator().SetFaultPlan(&outage);
-  world.RunFor(absl::Seconds(61));
-  outage.on = false;
-  world.RunFor(absl::Seconds(120));
-  world.simulator().SetFaultPlan(nullptr);
-  ASSERT_EQ(world.SnapshotsOf("cut-off").size(), 1u);
-  ASSERT_TRUE(world.SnapshotsOf("cut-off")[0]->ready_to_use);
-  const PolicyStatus status = world.StatusOf("cut-off");
+// The snapshot of a policy's first instant is made in an outage that is longer than its starting
+// deadline.
+class UnseenPostTest : public ::testing::Test {
+ protected:
+  void Start(absl::Duration deadline, absl::Duration ready_after, absl::Duration ready_timeout) {
+    world.simulator().volumes().SetDefaultBehaviour(
+        {.cut_after = absl::Seconds(1), .ready_after = ready_after});
+    world.simulator().AddClaim("default", "data", {{"app", "db"}});
+    world.StartExecutor("executor-0");
+    world.AddPolicy("p", {{"schedule", "@every 5m"},
+                          {"startingDeadlineSeconds", absl::ToInt64Seconds(deadline)},
+                          {"readyTimeoutSeconds", absl::ToInt64Seconds(ready_timeout)}});
+    world.StartScheduler("scheduler-0");
+    world.RunFor(absl::Seconds(299));
+    const absl::Duration length = deadline + absl::Seconds(31);
+    Outage outage(world, world.Now() + length);
+    world.simulator().SetFaultPlan(&outage);
+    world.RunFor(length);
+    world.simulator().SetFaultPlan(nullptr);
+    world.RunFor(absl::Seconds(10));
+    ASSERT_EQ(Taken(), 1);
+    ASSERT_EQ(world.StatusOf("p").recent_runs.at(0).counts.failed, 1);
+  }
+  int64_t Taken() { return world.oracle().counts().created; }
+
+  World world{{}};
+};
+
+TEST_F(UnseenPostTest, IsNotCalledFailedForEver) {
+  Start(absl::Seconds(30), absl::Minutes(2), absl::Minutes(10));
+  world.RunFor(absl::Minutes(2));
+  const PolicyStatus status = world.StatusOf("p");
   ASSERT_EQ(status.recent_runs.size(), 1u);
-  EXPECT_EQ(status.recent_runs[0].counts.failed, 0)
-      << ToString(status.recent_runs[0].failures.at(0).reason) << ": "
-      << status.recent_runs[0].failures.at(0).message;
+  EXPECT_EQ(status.recent_runs[0].counts.failed, 0);
+  EXPECT_EQ(status.recent_runs[0].counts.succeeded_late, 1);
+}
+
+TEST_F(UnseenPostTest, HoldsTheNextRunOfItsVolumeUntilItIsReady) {
+  Start(absl::Seconds(250), absl::Minutes(8), absl::Minutes(10));
+  world.RunFor(absl::Minutes(3));  // an instant is due
+  EXPECT_EQ(Taken(), 1);
+  world.RunFor(absl::Seconds(30));
+  EXPECT_EQ(Taken(), 2);
+}
+
+TEST_F(UnseenPostTest, HoldsTheNextRunOfItsVolumeAfterFailover) {
+  Start(absl::Seconds(250), absl::Minutes(8), absl::Minutes(10));
+  world.Kill("scheduler-0");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Minutes(3));
+  EXPECT_EQ(Taken(), 1);
+  world.RunFor(absl::Seconds(30));
+  EXPECT_EQ(Taken(), 2);
+}
+
+TEST_F(UnseenPostTest, HoldsNoRunOfItsVolumeOnceItIsPastItsReadyTimeout) {
+  Start(absl::Seconds(250), absl::Hours(8), absl::Seconds(400));
+  world.RunFor(absl::Seconds(100));
+  EXPECT_EQ(Taken(), 1);
+  world.RunFor(absl::Seconds(15));
+  EXPECT_EQ(Taken(), 2);
+}
+
+TEST_F(UnseenPostTest, HoldsNoRunOfItsVolumeOnceItIsGone) {
+  Start(absl::Seconds(250), absl::Hours(8), absl::Minutes(10));
+  world.RunFor(absl::Minutes(1));
+  ASSERT_EQ(Taken(), 1);
+  const auto gone = world.simulator().store().Delete(
+      {Kind::kSnapshot, "default", world.SnapshotsOf("p").at(0)->meta.name}, {}, "user");
+  ASSERT_TRUE(gone.ok()) << gone.status();
+  world.RunFor(absl::Seconds(1));
+  EXPECT_EQ(Taken(), 2);
+}
+
+TEST_F(UnseenPostTest, IsAnOverlapAtTheStartingDeadlineOfTheNextRun) {
+  Start(absl::Seconds(250), absl::Hours(8), absl::Hours(1));
+  world.RunFor(absl::Seconds(280));
+  EXPECT_EQ(Taken(), 1);
+  EXPECT_THAT(Outcomes(world.StatusOf("p")),
+              ::testing::ElementsAre("1 failed (DeadlineExceeded)", "1 skipped (Overlap)"));
 }
 
 // A policy whose first run takes ten minutes; the limit of its history is raised from 2 to 20 when
