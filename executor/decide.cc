@@ -48,6 +48,15 @@ absl::Status Explained(const absl::Status& error, const Observed& observed) {
                                                              : Reason::kApiUnavailable);
 }
 
+// With the code that tells the scheduler that there may be a snapshot.
+absl::Status MayExist(const absl::Status& error) {
+  absl::Status unknown = absl::UnknownError(error.message());
+  error.ForEachPayload([&unknown](absl::string_view type, const absl::Cord& payload) {
+    unknown.SetPayload(type, payload);
+  });
+  return unknown;
+}
+
 absl::Status PostRefused(const CreateSnapshot& job, const Observed& observed) {
   const absl::Status& post = observed.post;
   // deploy/admission refuses a late create with a message that names the annotation.
@@ -74,10 +83,14 @@ Step DecideUnseen(const CreateSnapshot& job, const Observed& observed, absl::Tim
   if (!observed.look.ok()) {
     // The POST's own error is the better cause, but not of when to come again; and "already exists"
     // is no reason to give up.
-    if (!IsOutcomeUnknown(observed.post)) return Done(Explained(observed.look, observed));
+    if (!IsOutcomeUnknown(observed.post)) {
+      const absl::Status look = Explained(observed.look, observed);
+      return Done(absl::IsAlreadyExists(observed.post) && IsRetryable(look) ? MayExist(look)
+                                                                            : look);
+    }
     const absl::Duration pause = RetryAfterOf(observed.look);
-    return Done(pause > RetryAfterOf(observed.post) ? WithRetryAfter(observed.post, pause)
-                                                    : observed.post);
+    return Done(MayExist(pause > RetryAfterOf(observed.post) ? WithRetryAfter(observed.post, pause)
+                                                             : observed.post));
   }
   if (!observed.post.ok()) {
     const bool look_up = absl::IsAlreadyExists(observed.post) || IsOutcomeUnknown(observed.post);

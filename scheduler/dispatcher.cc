@@ -13,7 +13,8 @@ namespace {
 // Queue classes, first to last.
 constexpr int kExisting = 0;  // the snapshot exists: only its end must be learnt
 constexpr int kScheduled = 1;
-constexpr int kPruning = 2;
+constexpr int kAgain = 2;  // what failed before lets others go first
+constexpr int kPruning = 3;
 
 // An executor's own verdict at the ready deadline is the better one (it is told with the driver's
 // last error); ours is for when none answers.
@@ -113,18 +114,21 @@ void Dispatcher::EnterCap(Entry& entry) {
     Enqueue(entry);
   } else {
     Move(entry, State::kCap);
-    entry.key = {kScheduled, CreateOf(entry).order, entry.seq};
+    entry.key = KeyOf(entry);
     cap.waiting[entry.key] = &entry;
   }
 }
 
+Dispatcher::QueueKey Dispatcher::KeyOf(Entry& entry) {
+  if (std::holds_alternative<PruneSnapshots>(entry.body))
+    return {kPruning, absl::InfinitePast(), entry.seq};
+  const int kind = entry.created ? kExisting : entry.failures == 0 ? kScheduled : kAgain;
+  return {kind, CreateOf(entry).order, entry.seq};
+}
+
 void Dispatcher::Enqueue(Entry& entry) {
   Move(entry, State::kQueued);
-  if (std::holds_alternative<PruneSnapshots>(entry.body)) {
-    entry.key = {kPruning, absl::InfinitePast(), entry.seq};
-  } else {
-    entry.key = {entry.created ? kExisting : kScheduled, CreateOf(entry).order, entry.seq};
-  }
+  entry.key = KeyOf(entry);
   queue_[entry.key] = &entry;
   Pump();
 }
@@ -210,17 +214,21 @@ void Dispatcher::MarkCreated(Entry& entry, const std::string& uid, absl::Time cr
                                     .created = created});
 }
 
+void Dispatcher::LeaveCap(Entry& entry) {
+  if (!std::exchange(entry.in_cap, false)) return;
+  const std::string& driver = CreateOf(entry).work.target.driver;
+  Cap& cap = caps_[driver];
+  --cap.creating;
+  if (!cap.waiting.empty() && cap.creating < profiles_.Of(driver).max_creating) {
+    Entry& next = *cap.waiting.begin()->second;
+    cap.waiting.erase(cap.waiting.begin());
+    EnterCap(next);
+  }
+}
+
 void Dispatcher::ReleaseCut(Entry& entry) {
   const CreateSnapshot& work = CreateOf(entry).work;
-  if (std::exchange(entry.in_cap, false)) {
-    Cap& cap = caps_[work.target.driver];
-    --cap.creating;
-    if (!cap.waiting.empty() && cap.creating < profiles_.Of(work.target.driver).max_creating) {
-      Entry& next = *cap.waiting.begin()->second;
-      cap.waiting.erase(cap.waiting.begin());
-      EnterCap(next);
-    }
-  }
+  LeaveCap(entry);
   if (std::exchange(entry.in_lane, false)) {
     auto it = lanes_.find(work.identity.claim_uid);
     it->second.holder = nullptr;
@@ -292,7 +300,11 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
                       {"delay", delay},
                       {"error", status}});
   Move(entry, State::kBackoff);
-  entry.timer = loop_.After(delay, [this, &entry] { Enqueue(entry); });
+  entry.timer = loop_.After(
+      delay, [this, &entry] { entry.in_cap || entry.created ? Enqueue(entry) : EnterCap(entry); });
+  // One that is known not to be there takes no place of its driver meanwhile, however long it is
+  // refused.
+  if (!entry.created && !absl::IsUnknown(status)) LeaveCap(entry);
 }
 
 void Dispatcher::ArmDeadline(Entry& entry) {
@@ -326,8 +338,12 @@ void Dispatcher::OnDeadline(const std::string& id) {
                                     Reason::kNotReadyInTime));
   }
   if (loop_.Now() < create.start_deadline) return ArmDeadline(entry);
-  // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job.
-  if (entry.state == State::kSent) return;
+  // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job,
+  // unless the clock is set back meanwhile.
+  if (entry.state == State::kSent) {
+    entry.deadline = loop_.After(kRecheckWallClock, [this, id] { OnDeadline(id); });
+    return;
+  }
   Failed(entry, entry.last_error.ok() ? WaitsFor(entry) : entry.last_error);
 }
 
@@ -353,7 +369,7 @@ void Dispatcher::Withdraw(const std::string& job_id) {
   if (entry.state == State::kSent) {
     pool_.Cancel(job_id);
   } else if (std::holds_alternative<Create>(entry.body)) {
-    Finish(entry, absl::CancelledError("withdrawn before it was asked for"));
+    Failed(entry, absl::UnavailableError("withdrawn before it was asked for"));
   }
 }
 

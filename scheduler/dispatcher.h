@@ -100,9 +100,11 @@ class Dispatcher {
   void Move(Entry& entry, State state);
   void EnterLane(Entry& entry);
   void EnterCap(Entry& entry);
+  QueueKey KeyOf(Entry& entry);
   void Enqueue(Entry& entry);
   void Pump();
   bool Send(Entry& entry);
+  void LeaveCap(Entry& entry);
   void ReleaseCut(Entry& entry);
   void MarkCreated(Entry& entry, const std::string& uid, absl::Time created);
   void Failed(Entry& entry, const absl::Status& status);

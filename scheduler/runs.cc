@@ -128,12 +128,15 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
   // Not our own write coming by.
   if (EpochOf(after->status) != epoch_ && !(before && before->status == after->status))
     Absorb(*after);
-  const bool edited = after->meta.generation != state.policy->meta.generation;
+  // A list may have left it out while its last runs were open.
+  const bool back = std::exchange(state.gone, false);
+  const bool edited = back || after->meta.generation != state.policy->meta.generation;
   state.policy = after;
   if (!edited) return;
   Compile(state);
   if (after->spec.suspend) WithdrawAll(state);
   Fire(state);
+  if (back && recovered_) Recover(state);
   handlers_.series_changed(after->meta.uid);
   // Until the edit is in the status, the next leader would take it for one that just happened.
   handlers_.dirty(after->meta.uid, kBeforePosts);
@@ -155,8 +158,11 @@ void Runs::Compile(PolicyState& state) {
   if (hash == state.schedule_hash) return;
   if (!state.schedule_hash.empty()) {
     // Since when it is so can be said once the clock is right (SetPaused); until then the record
-    // shows the old hash.
-    if (!clock_ok) return;
+    // does not know it, even if it is as before by then.
+    if (!clock_ok) {
+      state.schedule_hash = "unknown";
+      return;
+    }
     state.schedule_since = loop_.Now();
     state.fired_up_to = std::max(state.fired_up_to, loop_.Now());
     state.unjudged.clear();
@@ -247,6 +253,9 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
     return RecordSkipped(state, instant, Reason::kTooManyOpen,
                          fmt::format("{} earlier runs have not settled yet", state.open.size()));
   }
+  // Where clocks were set back, an instant comes again.
+  if (state.open.contains(instant)) return;
+  state.history.erase(instant);
   Run& run = state.open[instant];
   run.instant = instant;
   run.generation = state.policy->meta.generation;
@@ -714,7 +723,8 @@ void Runs::LookAgain(PolicyState& state) {
     const bool same =
         std::equal(fresh.begin(), fresh.end(), it->second.conditions.begin(),
                    it->second.conditions.end(), [](const Condition& a, const Condition& b) {
-                     return a.type == b.type && a.status == b.status && a.reason == b.reason;
+                     return a.type == b.type && a.status == b.status && a.reason == b.reason &&
+                            a.message == b.message;
                    });
     if (!same || facts.selected != it->second.selected_volumes)
       handlers_.dirty(uid, absl::ZeroDuration());

@@ -142,6 +142,8 @@ class Runs {
   void RecoverRun(PolicyState& state, Run run, bool complete);
   void TakeUpRun(PolicyState& state, Run run);
   void CompleteRun(PolicyState& state, absl::Time instant, bool complete);
+  // Some that were counted without a name have one now.
+  static void UncountUnnamed(Run& run);
   void CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count);
   void JudgeMissed(PolicyState& state);
   void CountMissed(PolicyState& state, absl::Time instant);
@@ -186,6 +188,7 @@ class Runs {
   void AmendLate(PolicyState& state, const Snapshot& snapshot);
   // Volumes of a run that only its counts know: as many are late as there are more ready ones.
   void AmendUnnamed(PolicyState& state, Run& run);
+  void Amended(PolicyState& state, const Run& run);
   void TrimHistory(PolicyState& state);
   void Forget(const std::string& policy_uid);
   ConditionFacts FactsOf(const PolicyState& state) const;

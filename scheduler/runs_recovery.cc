@@ -192,8 +192,7 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
     // until the starting deadline.
     SelectInto(state, open);
   }
-  RunCounts named = ToRecord(open).counts;
-  if (const int rest = open.recorded - named.selected; rest > 0) {
+  if (const int rest = open.recorded - ToRecord(open).counts.selected; rest > 0) {
     // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
     // vanished since.
     if (open.generation != state.policy->meta.generation) {
@@ -203,15 +202,20 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
     } else {
       CountUnnamed(state, open, Outcome::kFailed, Reason::kDeleted, rest);
     }
-  } else if (open.recorded > 0) {
-    // Some were counted before without a name, and have been judged again.
-    for (int* count : {&open.carried.failed, &open.carried.skipped, &open.carried.cancelled}) {
-      const int again = std::min(*count, named.selected - open.recorded);
-      *count -= again;
-      named.selected -= again;
-    }
+  } else {
+    UncountUnnamed(open);
   }
   CheckRun(state, instant);
+}
+
+void Runs::UncountUnnamed(Run& run) {
+  if (run.recorded == 0) return;
+  int again = ToRecord(run).counts.selected - run.recorded;
+  for (int* count : {&run.carried.failed, &run.carried.skipped, &run.carried.cancelled}) {
+    const int known = std::clamp(again, 0, *count);
+    *count -= known;
+    again -= known;
+  }
 }
 
 void Runs::CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
@@ -325,7 +329,7 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
                    .timer = loop_.After(kSettleSoon,
                                         [this, uid = state.policy->meta.uid, instant = *instant] {
                                           if (const auto [found, run] = FindOpen(uid, instant); run)
-                                            CheckRun(*found, instant);
+                                            CompleteRun(*found, instant, true);
                                         })},
                false);
     return;
@@ -333,6 +337,7 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
   if (auto open = state.open.find(*instant);
       open != state.open.end() && !open->second.volumes.contains(identity->claim_uid)) {
     TakeUpSnapshots(state, open->second);
+    UncountUnnamed(open->second);
     return CheckRun(state, *instant);
   }
   AmendLate(state, *after);
@@ -355,12 +360,11 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
     auto found = it->second.volumes.find(snapshot.claim_uid);
     if (found == it->second.volumes.end()) return AmendUnnamed(state, it->second);
     RunVolume& volume = found->second;
-    // DeadlineExceeded: its POST was carried out, and nobody could see it. The record names no
-    // snapshot then.
-    const bool late =
-        volume.reason == Reason::kNotReadyInTime || volume.reason == Reason::kDeadlineExceeded;
-    if (volume.outcome != Outcome::kFailed || !late ||
-        (!volume.snapshot.empty() && volume.snapshot != snapshot.meta.name) ||
+    // Of most reasons: its POST was carried out, and nobody could see it. The record names no
+    // snapshot then. What was deleted is not what somebody may have made of that name since.
+    const bool late = (volume.outcome == Outcome::kFailed && volume.reason != Reason::kDeleted) ||
+                      volume.outcome == Outcome::kCancelled;
+    if (!late || (!volume.snapshot.empty() && volume.snapshot != snapshot.meta.name) ||
         !caches_.IsReady(snapshot)) {
       return;
     }
@@ -369,8 +373,7 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
     volume.snapshot = snapshot.meta.name;
     volume.snapshot_uid = snapshot.meta.uid;
     Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");
-    handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
-    return;
+    return Amended(state, it->second);
   }
 }
 
@@ -386,6 +389,12 @@ void Runs::AmendUnnamed(PolicyState& state, Run& run) {
   if (late <= 0) return;
   run.carried.failed -= late;
   CountUnnamed(state, run, Outcome::kSucceededLate, Reason::kNone, late);
+  Amended(state, run);
+}
+
+void Runs::Amended(PolicyState& state, const Run& run) {
+  if (run.completion_time && ToRecord(run).state == RunState::kSucceeded)
+    state.last_successful = std::max(state.last_successful.value_or(loop_.Now()), loop_.Now());
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }
 
@@ -421,6 +430,10 @@ void Runs::Absorb(const Policy& policy) {
   if (status.last_schedule_time) {
     state.watermark =
         std::max(state.watermark.value_or(absl::InfinitePast()), *status.last_schedule_time);
+  }
+  if (status.last_successful_time) {
+    state.last_successful = std::max(state.last_successful.value_or(absl::InfinitePast()),
+                                     *status.last_successful_time);
   }
   // Of the instants since we took over, it has counted as missed what it has no record of. We may
   // have run some of those, and have counted others after them.

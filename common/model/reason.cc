@@ -108,6 +108,9 @@ bool IsRetryable(const absl::Status& status) {
     case absl::StatusCode::kDeadlineExceeded:
     case absl::StatusCode::kUnimplemented:
       return true;
+    case absl::StatusCode::kFailedPrecondition:
+      // A 404 of no object: of a proxy before the API server, as far as anybody can tell.
+      return ReasonOf(status) == Reason::kDriverUnhealthy;
     default:
       return false;
   }

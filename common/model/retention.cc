@@ -15,6 +15,8 @@ namespace {
 
 constexpr absl::Duration kOrphanUnreadyTtl = absl::Hours(24);
 constexpr absl::Duration kPlausibleCutBeforeObject = absl::Hours(1);
+// By how much the server's clock, which tells when an object was made, may be ahead of ours.
+constexpr absl::Duration kMadeAhead = absl::Minutes(1);
 
 // InfinitePast if not held, InfiniteFuture if held without an end.
 absl::Time HeldUntil(const Snapshot& snapshot) {
@@ -61,6 +63,12 @@ struct SeriesFacts {
   bool age_paused = false;
 };
 
+// Every clock was set back since it was made: until its time comes again it says nothing of which
+// one is the newest.
+bool IsMadeAhead(const SeriesMember& member, absl::Time now) {
+  return member.created > now + kMadeAhead;
+}
+
 using Sorted = std::vector<const SeriesMember*>;
 
 Sorted NewestFirst(const std::vector<SeriesMember>& members) {
@@ -73,7 +81,9 @@ Sorted NewestFirst(const std::vector<SeriesMember>& members) {
 }
 
 SeriesFacts FactsOf(const Sorted& sorted, const RetentionContext& context) {
-  auto ready = [](const SeriesMember* member) { return member->ready && !member->deleting; };
+  auto ready = [now = context.now](const SeriesMember* member) {
+    return member->ready && !member->deleting && !IsMadeAhead(*member, now);
+  };
   auto of_any_origin = std::find_if(sorted.begin(), sorted.end(), ready);
   auto of_series = std::find_if(of_any_origin, sorted.end(), [&ready](const SeriesMember* member) {
     return ready(member) && member->scheduled;
@@ -193,12 +203,15 @@ RetentionPlan PlanRetention(const std::vector<SeriesMember>& members,
       continue;
     }
     change_at(member->stale_at);
+    change_at(member->created - kMadeAhead);
     if (!member->scheduled) {
       decision.rule = "otherOrigin";
       continue;
     }
     Judgement judgement(context.now);
-    if (!member->ready) {
+    if (IsMadeAhead(*member, context.now)) {
+      judgement.Keep("madeAhead", member->created - kMadeAhead);
+    } else if (!member->ready) {
       JudgeUnready(*member, rule ? rule->unready_ttl : kOrphanUnreadyTtl, facts, judgement);
     } else if (!rule) {
       judgement.Keep("policyGone");

@@ -69,7 +69,8 @@ struct Decision {
   // The rules that decided, joined by ','.
   // kKeep: keepAll, keepLast, maxAge, agePaused, minReady, lastReady, held, pinned, grouped,
   //   quarantine, policyGone, unreadyTtl (still inside it), newestCut (unready, and nothing that is
-  //   ready has a newer cut).
+  //   ready has a newer cut), madeAhead (before every clock was set back, and its time has not come
+  //   again).
   // kPrune: keepLast, maxAge, unreadyTtl.
   // kIgnore: deleting, otherOrigin.
   std::string rule;

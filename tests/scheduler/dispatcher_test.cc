@@ -21,6 +21,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 // An executor that does what the test says: it keeps what it is sent, and answers when told.
 class ScriptedExecutor : public ExecutorClient {
@@ -267,6 +268,53 @@ TEST_F(DispatcherTest, ARetryableFailureIsTriedAgainWithBackoff) {
   EXPECT_EQ(executor_.JobOf("a").attempt, 2);
 }
 
+TEST_F(DispatcherTest, AJobThatWasRefusedForNowHoldsNoPlaceOfItsDriver) {
+  for (int i = 0; i < 3; ++i)
+    Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
+  for (const std::string name : {"n0", "n1"}) executor_.Tell(name, Phase::kDone, Retryable());
+  EXPECT_THAT(executor_.Names(), ElementsAre("n2"));
+  Submit("lane", "claim-0", "narrow");
+  Run(absl::Seconds(1));
+  // The other one waits for its place again, and still holds its lane.
+  EXPECT_THAT(executor_.Names(), SizeIs(2));
+  executor_.Tell("n2", Phase::kCreated);
+  executor_.Tell("n2", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), UnorderedElementsAre("n2", "n0", "n1"));
+}
+
+TEST_F(DispatcherTest, OneThatMayHaveBeenPostedHoldsItsPlace) {
+  for (int i = 0; i < 3; ++i)
+    Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
+  for (const std::string name : {"n0", "n1"})
+    executor_.Tell(name, Phase::kDone, absl::UnknownError("nobody knows"));
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+  Run(absl::Seconds(1));
+  EXPECT_THAT(executor_.Names(), UnorderedElementsAre("n0", "n1"));
+}
+
+TEST_F(DispatcherTest, WhatFailedBeforeLetsOthersOfItsDriverGoFirst) {
+  for (const std::string name : {"a", "b"}) Submit(name, "claim-" + name, "narrow");
+  for (const std::string name : {"a", "b"}) executor_.Tell(name, Phase::kDone, Retryable());
+  for (int i = 0; i < 3; ++i)
+    Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow", absl::Minutes(5), 10);
+  Run(absl::Seconds(1));
+  executor_.Tell("n0", Phase::kCreated);
+  executor_.Tell("n0", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("n0", "n1", "n2"));
+}
+
+TEST_F(DispatcherTest, WhatFailedBeforeLetsOthersHaveTheSlot) {
+  Submit("failed", "claim-f");
+  executor_.Tell("failed", Phase::kDone, Retryable());
+  for (int i = 0; i < 4; ++i) Submit("w" + std::to_string(i), "claim-w" + std::to_string(i));
+  Run(absl::Seconds(1));
+  Submit("late", "claim-l", "wide", absl::Minutes(5), 10);
+  executor_.Tell("w0", Phase::kCreated);
+  EXPECT_EQ(executor_.Names().back(), "late");
+  executor_.Tell("w1", Phase::kCreated);
+  EXPECT_EQ(executor_.Names().back(), "failed");
+}
+
 TEST_F(DispatcherTest, RetryAfterIsALowerBound) {
   Submit("a", "claim-a");
   executor_.Tell("a", Phase::kDone,
@@ -477,6 +525,16 @@ TEST_F(DispatcherTest, ACancellationThatNobodyAskedForIsTriedAgain) {
   EXPECT_FALSE(done_.contains("a"));
   Run(absl::Seconds(1));
   EXPECT_THAT(executor_.Names(), ElementsAre("a"));
+}
+
+TEST_F(DispatcherTest, OneThatWasPostedByALostExecutorIsNotWithdrawn) {
+  const std::string posted = Submit("posted", "claim-a");
+  const std::string not_posted = Submit("not-posted", "claim-b");
+  executor_.Refuse();
+  Exists("posted");
+  dispatcher_.Withdraw(posted);
+  dispatcher_.Withdraw(not_posted);
+  EXPECT_THAT(done_, ElementsAre(Pair("not-posted", StatusIs(absl::StatusCode::kCancelled))));
 }
 
 TEST_F(DispatcherTest, OnlyWhatWasNeverSentIsGivenUp) {

@@ -156,21 +156,8 @@ TEST(RecoveryTest, ARunThatTurnedUpSettlesThoughTheClockIsSetBackALittle) {
     world.StartScheduler("scheduler-0");
     world.RunFor(absl::Seconds(20));
     ASSERT_EQ(world.StatusOf("late").missed_runs, 2);
-    // The request of an executor that an earlier leader had asked comes through.
-    const auto policy = world.PolicyOf("late");
-    const auto claim = world.simulator().store().Find<Claim>("default", "data");
-    CreateSnapshot work;
     const absl::Time missed = absl::FromUnixSeconds(1'767'225'600) + absl::Seconds(120);
-    work.identity = {policy->meta.uid, FormatInstant(missed), claim->meta.uid};
-    work.name = SnapshotName(work.identity, "data");
-    work.policy = "default/late";
-    work.run = "x";
-    work.target = {
-        .ns = "default", .claim = "data", .claim_uid = claim->meta.uid, .snapshot_class = "sim"};
-    work.post_before = world.Now() + absl::Seconds(10);
-    const auto made =
-        world.simulator().store().Create(Kind::kSnapshot, SnapshotToJson(work), "executor-9");
-    ASSERT_TRUE(made.ok()) << made.status();
+    world.PostAsAnother("late", "data", missed);
     world.RunFor(absl::Seconds(5));
     if (step) world.StepClocks(-absl::Milliseconds(50));
     world.RunFor(absl::Minutes(5));
@@ -528,6 +515,159 @@ TEST(RecoveryTest, APolicyDeletedWhileItsJobIsAtAnExecutorThatDiesIsNotSnapshott
   world.StartExecutor("executor-1");
   world.RunFor(absl::Seconds(20));
   EXPECT_EQ(world.oracle().counts().created, 0);
+}
+
+// The first POST is carried out, and nobody can see it for a while; the second is refused.
+class RefusedAgain : public FaultPlan {
+ public:
+  Fault OnRequest(std::string_view, Verb verb, const ObjectKey& key) override {
+    if (key.kind != Kind::kSnapshot) return {};
+    if (verb == Verb::kGet) return Fault::Fail(absl::UnavailableError("away"));
+    if (verb != Verb::kCreate) return {};
+    if (posts_++ == 0) return {.reply = absl::UnavailableError("the connection was reset")};
+    return Fault::Fail(
+        WithReason(absl::PermissionDeniedError("exceeded quota"), Reason::kQuotaExceeded));
+  }
+  EventFault OnEvent(std::string_view, Kind kind) override {
+    return {.delay = kind == Kind::kSnapshot ? absl::Seconds(10) : absl::ZeroDuration()};
+  }
+
+ private:
+  int posts_ = 0;
+};
+
+TEST(RecoveryTest, APostThatWasCarriedOutUnseenAndThenRefusedIsNotCalledFailedForEver) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(599));
+  RefusedAgain faults;
+  world.simulator().SetFaultPlan(&faults);
+  world.RunFor(absl::Seconds(8));
+  ASSERT_THAT(Outcomes(world.StatusOf("p")), ::testing::ElementsAre("1 failed (QuotaExceeded)"));
+  EXPECT_FALSE(world.StatusOf("p").last_successful_time);
+  world.RunFor(absl::Seconds(30));
+  world.simulator().SetFaultPlan(nullptr);
+  EXPECT_EQ(world.StatusOf("p").recent_runs.at(0).counts.succeeded_late, 1);
+  EXPECT_TRUE(world.StatusOf("p").last_successful_time);
+}
+
+TEST(RecoveryTest, ARunThatTurnedUpHasAnOutcomeOfEachOfItsVolumes) {
+  World world({});
+  for (const char* name : {"a", "b", "c"})
+    world.simulator().AddClaim("default", name, {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 10}});
+  world.RunFor(absl::Seconds(140));  // two instants are missed
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(20));
+  ASSERT_EQ(world.StatusOf("p").missed_runs, 2);
+  world.PostAsAnother("p", "a", absl::FromUnixSeconds(1'767'225'600) + absl::Seconds(120));
+  world.RunFor(absl::Seconds(30));
+  EXPECT_EQ(world.StatusOf("p").missed_runs, 1);
+  EXPECT_THAT(Outcomes(world.StatusOf("p")),
+              ::testing::ElementsAre("1 succeeded, 2 failed (DeadlineExceeded)", "3 succeeded"));
+}
+
+// Its run is taken up without it, as one that has vanished.
+TEST(RecoveryTest, AVolumeWhoseSnapshotIsSeenLateIsCountedOnce) {
+  World world({.ready_after = absl::Seconds(60)});
+  for (const char* name : {"a", "b"}) world.simulator().AddClaim("default", name, {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(620));
+  ASSERT_EQ(world.StatusOf("p").recent_runs.at(0).counts.pending, 2);
+  world.Kill("scheduler-0");
+  Store& store = world.simulator().store();
+  const std::string name = world.SnapshotsOf("p").at(1)->meta.name;
+  const auto hide = [&](const char* managed) {
+    const auto patched = store.Patch(
+        {Kind::kSnapshot, "default", name},
+        {{"metadata", {{"labels", {{"app.kubernetes.io/managed-by", managed}}}}}}, false, "user");
+    ASSERT_TRUE(patched.ok()) << patched.status();
+  };
+  hide("nobody");
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(10));
+  hide("snapkeeper");
+  world.RunFor(absl::Minutes(2));
+  EXPECT_THAT(Outcomes(world.StatusOf("p")), ::testing::ElementsAre("2 succeeded"));
+}
+
+TEST(RecoveryTest, APolicyThatComesBackWithTheSameUidGoesOn) {
+  World world({.ready_after = absl::Seconds(90)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 60s"}, {"startingDeadlineSeconds", 30}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(70));  // a run is open
+  const ObjectKey key{Kind::kPolicy, "default", "p"};
+  Store& store = world.simulator().store();
+  const nlohmann::json policy = *store.JsonOf(key);
+  world.DeletePolicy("p");
+  world.RunFor(absl::Seconds(5));
+  world.AddPolicy("p", policy["spec"]);
+  store.Edit(key, "etcd", [&policy](nlohmann::json& object) {
+    object["metadata"]["uid"] = policy["metadata"]["uid"];
+    return true;
+  });
+  world.RunFor(absl::Minutes(10));
+  EXPECT_GE(world.SnapshotsOf("p").size(), 5u);
+}
+
+TEST(RecoveryTest, WhatWasSuspendedAndResumedUnderAWrongClockDoesNotFireThePast) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"startingDeadlineSeconds", 3000}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Minutes(11));
+  world.SetClockOffset("scheduler-0", absl::Seconds(40));
+  world.RunFor(absl::Minutes(1));
+  world.PatchPolicy("p", {{"spec", {{"suspend", true}}}});
+  world.RunFor(absl::Minutes(20));
+  world.PatchPolicy("p", {{"spec", {{"suspend", false}}}});
+  world.RunFor(absl::Minutes(1));
+  world.SetClockOffset("scheduler-0", absl::ZeroDuration());
+  world.RunFor(absl::Minutes(1));
+  EXPECT_EQ(world.oracle().counts().created, 1);
+  EXPECT_EQ(world.StatusOf("p").missed_runs, 0);
+  world.RunFor(absl::Minutes(10));
+  EXPECT_EQ(world.oracle().counts().created, 2);
+}
+
+TEST(RecoveryTest, WhereEverybodysClockIsSetBackTheNewestSnapshotsAreKept) {
+  World world({.quarantine = absl::Seconds(5)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.RunFor(absl::Seconds(3));
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 60s"}, {"retention", {{"keepLast", 1}}}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Minutes(30));
+  world.StepClocks(-absl::Minutes(20));
+  world.RunFor(absl::Seconds(165));  // the quarantine of each is over where it is looked at
+  int gaps = 0;
+  for (int i = 0; i < 40; ++i) {
+    world.RunFor(absl::Minutes(1));
+    const auto snapshots = world.SnapshotsOf("p");
+    const absl::Time now = world.Now();
+    gaps += std::none_of(snapshots.begin(), snapshots.end(), [now](const auto& s) {
+      return s->ready_to_use && s->meta.created <= now &&
+             s->meta.created > now - absl::Seconds(150);
+    });
+    EXPECT_LE(snapshots.size(), 4u);
+    const std::vector<RunRecord> runs = world.StatusOf("p").recent_runs;
+    std::set<absl::Time> instants;
+    for (const RunRecord& run : runs) instants.insert(run.instant);
+    EXPECT_EQ(instants.size(), runs.size()) << "two records of one instant";
+    EXPECT_TRUE(std::any_of(runs.begin(), runs.end(), [now](const RunRecord& r) {
+      return r.instant <= now && r.instant > now - absl::Seconds(150);
+    })) << i;
+  }
+  EXPECT_LE(gaps, 1);  // the instant whose name the newest of before has comes again
 }
 
 TEST(RecoveryTest, AClockSetBackAnHourStopsNoPolicy) {

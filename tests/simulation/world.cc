@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "common/kube/json.h"
 #include "common/model/names.h"
 
 namespace snapkeeper {
@@ -247,6 +248,19 @@ void World::DeleteClaim(const std::string& name, const std::string& ns) {
   ASSERT_TRUE(simulator_.store()
                   .Patch(claim, {{"metadata", {{"finalizers", nullptr}}}}, false, "admin")
                   .ok());
+}
+
+void World::PostAsAnother(const std::string& policy, const std::string& claim, absl::Time instant) {
+  const std::string claim_uid = simulator_.store().Find<Claim>("default", claim)->meta.uid;
+  CreateSnapshot work;
+  work.identity = {PolicyOf(policy)->meta.uid, FormatInstant(instant), claim_uid};
+  work.name = SnapshotName(work.identity, claim);
+  work.policy = "default/" + policy;
+  work.run = "x";
+  work.target = {.ns = "default", .claim = claim, .claim_uid = claim_uid, .snapshot_class = "sim"};
+  work.post_before = Now() + absl::Seconds(10);
+  const auto made = simulator_.store().Create(Kind::kSnapshot, SnapshotToJson(work), "executor-9");
+  ASSERT_TRUE(made.ok()) << made.status();
 }
 
 void World::CopySnapshot(const std::string& name, const CopyName& copy_name,

@@ -82,6 +82,8 @@ class World {
   void DeletePolicy(const std::string& name, const std::string& ns = "default");
   // At once, although a snapshot that is not ready holds it.
   void DeleteClaim(const std::string& name, const std::string& ns = "default");
+  // A request of an executor that an earlier leader had asked comes through.
+  void PostAsAnother(const std::string& policy, const std::string& claim, absl::Time instant);
   // As a user does who copies one of "default" with its labels and annotations; `changes` is merged
   // into the copy.
   struct CopyName {

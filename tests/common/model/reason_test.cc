@@ -62,6 +62,7 @@ TEST(ReasonTest, RetryGoesByCodeUnlessTheReasonIsAVerdict) {
       {StatusCode::kPermissionDenied, Reason::kNone, false},
       {StatusCode::kFailedPrecondition, Reason::kNone, false},
       {StatusCode::kFailedPrecondition, Reason::kThrottled, false},
+      {StatusCode::kFailedPrecondition, Reason::kDriverUnhealthy, true},
       {StatusCode::kOutOfRange, Reason::kNone, false},
       {StatusCode::kUnimplemented, Reason::kNone, true},
       {StatusCode::kResourceExhausted, Reason::kQuotaExceeded, false},
