@@ -12,6 +12,11 @@ namespace {
 // status, with four conditions.
 constexpr size_t kRecordBytes = 480, kFailureBytes = 160, kOtherBytes = 6 << 10;
 
+size_t JsonSize(const std::string& text) {
+  using nlohmann::json;
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace).size();
+}
+
 RunState StateOf(const Run& run, const RunCounts& counts) {
   if (!run.completion_time) return run.posted_time ? RunState::kSettling : RunState::kPosting;
   const int good = counts.succeeded + counts.succeeded_late;
@@ -97,7 +102,7 @@ void FitFailures(std::vector<RunRecord>& newest_first) {
     size_t kept = 0;
     for (const RunFailure& failure : record.failures) {
       const size_t size = kFailureBytes + failure.claim.size() + failure.claim_uid.size() +
-                          failure.snapshot.size() + nlohmann::json(failure.message).dump().size();
+                          failure.snapshot.size() + JsonSize(failure.message);
       if (size > left) {
         left = 0;  // nor anything older
         break;

@@ -76,7 +76,8 @@ absl::Status FromGrpc(const grpc::Status& status) {
       proto.code() != static_cast<int>(status.error_code()))
     proto.Clear();
   proto.set_code(status.error_code());
-  proto.set_message(status.error_message());
+  // Of a call that failed only gRPC has looked at it, and that takes any bytes.
+  proto.set_message(WireText(status.error_message()));
   return FromProto(proto);
 }
 

@@ -15,7 +15,8 @@ google::rpc::Status ToProto(const absl::Status& status);
 grpc::Status ToGrpc(const absl::Status& status);
 
 // Back. A code that is none becomes Unknown; reasons that we do not know (of a newer peer) and
-// details of other domains are ignored.
+// details of other domains are ignored. A call's message, which may be any bytes, is mended and cut
+// likewise.
 absl::Status FromProto(const google::rpc::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 

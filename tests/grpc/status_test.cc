@@ -62,6 +62,11 @@ TEST(StatusTest, AMessageThatIsNotUtf8IsMendedForProtobufRefusesIt) {
   EXPECT_TRUE(parsed.ParseFromString(proto.SerializeAsString()));
 }
 
+TEST(StatusTest, AMessageThatIsNotUtf8IsMendedOnArrivalForGrpcDoesNot) {
+  EXPECT_EQ(FromGrpc(grpc::Status(grpc::StatusCode::UNAVAILABLE, "peer says \xff\xc3")),
+            absl::UnavailableError("peer says \uFFFD\uFFFD"));
+}
+
 TEST(StatusTest, ALongMessageIsCutWhereACharacterBegins) {
   std::string text;
   for (int i = 0; i < 2000; ++i) text += "€";

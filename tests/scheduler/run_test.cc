@@ -174,6 +174,14 @@ TEST(RunTest, FailuresThatFitAreLeftAlone) {
   EXPECT_EQ(records, before);
 }
 
+TEST(RunTest, AMessageThatIsNotUtf8HasRoomAsItIsWritten) {
+  RunVolume volume = Volume("a", Outcome::kFailed);
+  volume.message = "peer says \xff\xc3";
+  std::vector<RunRecord> records = {ToRecord(RunOf({volume}, true))};
+  FitFailures(records);
+  EXPECT_THAT(records[0].failures, SizeIs(1));
+}
+
 TEST(RunTest, AFailureBeforeThePostNamesNoSnapshot) {
   const RunRecord record =
       ToRecord(RunOf({Volume("a", Outcome::kFailed, Reason::kNotCsi, false)}, true));
