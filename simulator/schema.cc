@@ -11,6 +11,9 @@
 namespace snapkeeper {
 namespace {
 
+// Longer than any text that a pattern of ours is for. libstdc++ recurses for each character.
+constexpr size_t kMaxMatched = 4096;
+
 const char* TypeName(const nlohmann::json& value) {
   return value.is_number_integer() ? "integer" : value.is_number() ? "number" : value.type_name();
 }
@@ -195,7 +198,7 @@ void Schema::CheckScalar(const nlohmann::json& value, const Path& path, Findings
     }
     if (min_size_ && size < *min_size_)
       invalid(fmt::format("should be at least {} chars long", *min_size_));
-    if (pattern_ && !std::regex_search(text, *pattern_))
+    if (pattern_ && (text.size() > kMaxMatched || !std::regex_search(text, *pattern_)))
       invalid(fmt::format("should match '{}'", pattern_text_));
     if (date_time_ && !ParseTime(text)) invalid("must be of type date-time: " + value.dump());
   }

@@ -408,6 +408,25 @@ TEST_F(StoreTest, ObserversSeeEveryWriteInOrder) {
   EXPECT_THAT(seen, ElementsAre("test create 01", "other patch 11", "test delete 10"));
 }
 
+TEST_F(StoreTest, ATextThatIsTooLongForAPatternIsAnsweredAndNoMore) {
+  const std::string longest(4096, 'a'), huge(300'000, 'a');
+  struct Case {
+    json spec;
+    const char* field;
+  };
+  for (const std::string& text : {longest, longest + 'a', huge}) {
+    for (const Case& c :
+         {Case{{{"snapshotClassName", text}}, "spec.snapshotClassName"},
+          Case{{{"selector", {{"matchLabels", {{"app", text}}}}}}, "spec.selector.matchLabels.app"},
+          Case{{{"selector",
+                 {{"matchExpressions", {{{"key", text + "!"}, {"operator", "Exists"}}}}}}},
+               "spec.selector.matchExpressions[0].key"}}) {
+      const auto refused = world_.Create(Kind::kPolicy, PolicyJson("p", c.spec));
+      EXPECT_EQ(StatusBodyOf(refused.status())["details"]["causes"][0]["field"], c.field);
+    }
+  }
+}
+
 TEST_F(StoreTest, GeneratedNamesEndInFiveRandomLetters) {
   const auto version = store_.Create(
       Kind::kPolicy,
