@@ -10,6 +10,7 @@
 #include <absl/time/clock.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
@@ -249,16 +250,21 @@ void Session::OnRequest(error_code error) {
   handler_(std::move(request), std::make_shared<Reply>(gate_, weak_from_this(), gone_, request_));
 }
 
-// Nothing is read while an answer is due, so the peer's closing has to be looked for.
+// No request is read while an answer is due, so the peer's closing has to be looked for. This is
+// also what keeps us alive until then.
 void Session::WatchPeer() {
   stream_.socket().async_wait(
       tcp::socket::wait_read, [self = shared_from_this(), request = request_](error_code error) {
         if (error || !self->Current(request)) return;
-        char byte;
+        beast::flat_buffer& buffer = self->buffer_;
+        const auto room = buffer.prepare(std::min(kReadSize, buffer.max_size() - buffer.size()));
         const ssize_t count =
-            recv(self->stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        // A byte is the next request, sent early: it will be read in its turn.
-        if (count == 0 || (count < 0 && errno != EAGAIN)) self->Gone();
+            recv(self->stream_.socket().native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+        // Also where it is so far ahead that there is no room.
+        if (count == 0 || (count < 0 && errno != EAGAIN)) return self->Gone();
+        // The next request, sent early: its turn will come.
+        if (count > 0) buffer.commit(count);
+        self->WatchPeer();
       });
 }
 

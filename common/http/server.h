@@ -40,7 +40,8 @@ class Responder {
   virtual void OnGone(absl::AnyInvocable<void()> callback) = 0;
 };
 
-// What a peer may cost. A peer beyond one of the times is closed.
+// What a peer may cost. A peer beyond one of the times is closed, and so is one that sends more
+// ahead of an answer than a request's headers may have.
 struct HttpServerLimits {
   absl::Duration request_time =
       absl::Seconds(30);  // to finish a request it has begun, or its first

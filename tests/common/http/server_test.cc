@@ -6,6 +6,7 @@
 
 #include <latch>
 #include <optional>
+#include <semaphore>
 #include <thread>
 
 #include "common/base/address.h"
@@ -86,6 +87,26 @@ TEST_F(ServerTest, AnswersPipelinedRequestsInTheirOrder) {
   });
   EXPECT_THAT(Exchange("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.0\r\n\r\n"),
               ::testing::ContainsRegex("/1HTTP.*/2HTTP.*/3$"));
+}
+
+TEST_F(ServerTest, ARequestThatComesBeforeTheAnswerToTheLastWaitsItsTurn) {
+  std::shared_ptr<Responder> held;
+  std::counting_semaphore holding{0};
+  Serve([&](ServedRequest request, std::shared_ptr<Responder> reply) {
+    if (request.target == "/") return Hello({}, reply);
+    held = std::move(reply);
+    holding.release();
+  });
+  RawClient client(port());
+  client.Write("GET /1 HTTP/1.1\r\n\r\n");
+  holding.acquire();
+  client.Write("GET /2 HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(Get(Url())->body, "hello");  // by then the server has seen what came before it
+  std::exchange(held, nullptr)->Send(200, "text/plain", "one");
+  ASSERT_THAT(client.ReadUntil("one"), EndsWith("one"));
+  holding.acquire();
+  held->Send(200, "text/plain", "two");
+  EXPECT_THAT(client.ReadUntil("two"), EndsWith("two"));
 }
 
 TEST_F(ServerTest, SendsTheHeadAloneToHead) {
@@ -209,6 +230,45 @@ TEST_F(ServerTest, TellsWhenThePeerHasGone) {
   std::latch late{1};
   stream->OnGone([&late] { late.count_down(); });  // asked for afterwards: told at once
   late.wait();
+}
+
+TEST_F(ServerTest, AStreamSurvivesAStrayLineAndItsPeersEndIsSeenStill) {
+  std::shared_ptr<Responder> stream;
+  std::latch begun{1}, gone{1};
+  Serve([&](ServedRequest request, std::shared_ptr<Responder> reply) {
+    if (request.target == "/") return Hello({}, reply);
+    reply->OnGone([&gone] { gone.count_down(); });
+    reply->Begin(200, "application/json");
+    stream = std::move(reply);
+    begun.count_down();
+  });
+  {
+    RawClient client(port());
+    client.Write("GET /watch HTTP/1.1\r\n\r\n");
+    client.ReadUntil("\r\n\r\n");
+    begun.wait();
+    client.Write("\r\n");
+    EXPECT_EQ(Get(Url())->body, "hello");  // by then the server has seen what came before it
+    stream->Write("one");
+    EXPECT_EQ(client.ReadUntil("one\r\n"), "3\r\none\r\n");
+    EXPECT_FALSE(stream->gone());
+  }
+  gone.wait();
+}
+
+TEST_F(ServerTest, ClosesAPeerThatIsFarAheadOfItsAnswers) {
+  std::shared_ptr<Responder> held;
+  std::latch holding{1};
+  Serve([&](ServedRequest, std::shared_ptr<Responder> reply) {
+    held = std::move(reply);
+    holding.count_down();
+  });
+  RawClient client(port());
+  client.Write("GET / HTTP/1.1\r\n\r\n");
+  holding.wait();
+  client.Write(std::string(1 << 20, 'x'));
+  EXPECT_EQ(client.ReadToEnd(), "");
+  EXPECT_TRUE(held->gone());
 }
 
 TEST_F(ServerTest, DoesNotCallAnAnsweredPeerGone) {
