@@ -51,6 +51,10 @@ void AppendUtc(std::string& out, absl::Time instant) {
                  utc.month(), utc.day(), utc.hour(), utc.minute(), utc.second());
 }
 
+absl::Status BadCount(std::string_view given) {
+  return absl::InvalidArgumentError(fmt::format("count {}: allowed are 1 to 10000", given));
+}
+
 absl::StatusOr<PreviewRequest> ParseRequest(const std::string& line) {
   const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {
@@ -67,6 +71,7 @@ absl::StatusOr<PreviewRequest> ParseRequest(const std::string& line) {
       request.after = value.get<std::string>();
     } else if (key == "count" && value.is_number_integer()) {
       request.count = value.get<std::int64_t>();
+      if (value.is_number_unsigned() && request.count < 0) return BadCount(value.dump());
     } else {
       return absl::InvalidArgumentError(fmt::format(
           "{}: allowed are schedule, timeZone and after as strings and count as a whole number",
@@ -88,10 +93,7 @@ absl::StatusOr<Preview> PreviewSchedule(const PreviewRequest& request, absl::Tim
     return absl::InvalidArgumentError(
         "after: not an RFC 3339 time such as 2026-03-08T07:00:00Z or 2026-03-08T08:00:00+01:00");
   }
-  if (request.count < 1 || request.count > 10'000) {
-    return absl::InvalidArgumentError(
-        fmt::format("count {}: allowed are 1 to 10000", request.count));
-  }
+  if (request.count < 1 || request.count > 10'000) return BadCount(std::to_string(request.count));
   Preview preview{.instants = {}, .zone = *zone};
   while (std::ssize(preview.instants) < request.count) {
     instant = schedule->Next(*instant, *zone);

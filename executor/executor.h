@@ -57,8 +57,8 @@ class Executor {
                        const std::shared_ptr<const Snapshot>& after);
 
   // SIGTERM: tells every scheduler Draining, takes no new jobs, lets requests under way finish and
-  // hands back every job that would begin another or wait (Unavailable), then closes the streams
-  // and calls `drained`. Never from within.
+  // hands back every job that they do not end (Unavailable), then closes the streams and calls
+  // `drained`. Never from within.
   void Drain(absl::AnyInvocable<void()> drained);
 
  private:

@@ -37,8 +37,8 @@ class Runner {
   // The scheduler takes the job back: ends with Cancelled if nothing was asked of the API server
   // that cannot be taken back.
   virtual void Cancel() = 0;
-  // The process is about to end: lets a request under way finish, begins none, ends with
-  // Unavailable.
+  // The process is about to end: lets a request under way finish, and what came of it be read or
+  // taken back; asks for nothing new and does not wait, but ends with Unavailable.
   virtual void Drain() = 0;
 };
 

@@ -50,7 +50,6 @@ void ExecutorPool::Open(size_t index) {
     return;
   }
   c.has_twin = false;
-  c.draining = false;
   ExpectWithin(index);
   c.stream =
       c.client->Open([this, index](ToScheduler message) { OnMessage(index, std::move(message)); },
@@ -88,7 +87,6 @@ void ExecutorPool::OnMessage(size_t index, ToScheduler message) {
     OnEvent(index, *event);
   } else if (std::holds_alternative<Draining>(message)) {
     c.ready = false;
-    c.draining = true;
     log_.Info("executor draining", {{"executor", c.client->address()}});
   }
 }

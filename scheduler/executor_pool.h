@@ -56,7 +56,6 @@ class ExecutorPool {
     ExecutorClient* client;
     std::unique_ptr<ExecutorStream> stream;
     bool ready = false;  // hello received, not draining
-    bool draining = false;
     ExecutorHello hello;
     int in_slots = 0, parked = 0;
     int pruning = 0;  // of those in slots

@@ -153,8 +153,8 @@ class KubeApi {
   virtual Call Patch(const ObjectKey& key, const nlohmann::json& merge_patch, bool status,
                      Done done) = 0;
 
-  // Our clock minus the server's, by the Date header of its newest reply (half a second of error
-  // and more); nullopt before the first.
+  // By how much our clock is ahead of the server's at least, by what the Date headers of its newest
+  // replies agree on (ServerClock in common/model/clock.h); nullopt before the first.
   virtual std::optional<absl::Duration> ClockOffset() const = 0;
 };
 

@@ -38,8 +38,7 @@ struct Due {
   // while it is on time too.
   std::optional<absl::Time> run;
   // The other due instants, newest first, at most kMaxMissed: to be counted as missed, those apart
-  // that turn out to have snapshots. Without `run` the first one is the newest due instant, to be
-  // recorded as skipped.
+  // that turn out to have snapshots. Without `run` the first one is the newest due instant.
   std::vector<absl::Time> missed;
   bool too_many = false;  // there were more than `missed` holds
   absl::Time up_to;       // the next call's `since`

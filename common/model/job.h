@@ -83,8 +83,8 @@ enum class Phase { kAccepted, kCreated, kCut, kReady, kDone };
 std::string_view ToString(Phase phase);
 
 // One step of a job as an executor tells it. Phases only go forward; kDone is the last and carries
-// the status. For CreateSnapshot kOk on kDone means: was ready, bound both ways, of the right
-// volume, at `at`.
+// the status. For CreateSnapshot kOk on kDone means: was ready, bound both ways and of the right
+// volume when the executor looked.
 struct JobEvent {
   std::string job_id;
   int attempt = 0;
