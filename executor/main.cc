@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "common/grpc/daemon.h"
@@ -28,11 +29,12 @@ int Main(int argc, char** argv) {
   OptionParser parser("snapkeeper-executor",
                       "Takes and prunes the volume snapshots that the schedulers ask for.");
   AddDaemonFlags(parser, options);
-  parser.Add("capacity", &options.capacity, "jobs at a time whose snapshot does not exist yet");
+  parser.Add("capacity", &options.capacity, "jobs at a time whose snapshot does not exist yet; half of them may be prunes");
   if (const auto stop =
           parser.Parse(argc, argv, std::getenv, [&options] { return Validate(options); }))
     return stop->Print();
 
+  options.max_requests = std::max(options.max_requests, static_cast<size_t>(options.capacity));
   const auto daemon = Daemon::Start(options, "snapkeeper-executor");
   if (!daemon) return 1;
   Reflector<Snapshot> snapshots(

@@ -3,6 +3,8 @@
 #include <absl/container/flat_hash_map.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "common/model/clock.h"
@@ -13,9 +15,11 @@ namespace snapkeeper {
 namespace {
 
 // Each delete sets the snapshot controller and the driver to work, and creates should not queue
-// behind them: a whole series goes in little more time than one by one, and a burst stays below the
-// controller's own default burst of 10 requests. Reads have no reason to be more.
+// behind them: a burst stays below the controller's own default burst of 10 requests. Reads have no
+// reason to be more.
 constexpr size_t kRequestsAtOnce = 4;
+// Of all prunes, beyond one of each: deletes that hang leave connections to creates.
+constexpr size_t kDeletesAtOnce = 16;
 
 }  // namespace
 
@@ -27,6 +31,8 @@ PruneRunner::PruneRunner(RunnerContext& context, std::string job_id, int attempt
       epoch_(epoch),
       job_(std::move(job)),
       began_(context.loop.Elapsed()) {}
+
+PruneRunner::~PruneRunner() { context_.deletes -= deletes_.size(); }
 
 void PruneRunner::Start() {
   if (status_ = CheckPlanAge(job_, ServerNow()); !status_.ok()) return Finish();
@@ -90,31 +96,45 @@ void PruneRunner::Plan() {
   for (const auto& snapshot : fresh_) by_uid[snapshot->meta.uid] = snapshot.get();
   for (Decision& decision : ConfirmedPrunes(job_, rule_, fresh_, context_.loop.Now())) {
     const Snapshot* snapshot = by_uid.at(decision.uid);
-    waiting_.push_back({std::move(decision), snapshot});
+    if (waiting_.empty() || waiting_.back().front().snapshot->claim_uid != snapshot->claim_uid)
+      waiting_.emplace_back();
+    waiting_.back().push_back({std::move(decision), snapshot});
+  }
+  // Claims whose deletes hang may take all places for as long as the plan is valid: the next plan
+  // begins with another one.
+  if (!waiting_.empty()) {
+    const auto first = std::hash<std::string>()(job_id_) % waiting_.size();
+    std::rotate(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(first), waiting_.end());
   }
   DeleteNext();
 }
 
 void PruneRunner::DeleteNext() {
-  while (status_.ok() && !waiting_.empty() && deletes_.size() < kRequestsAtOnce) {
+  while (status_.ok() && !waiting_.empty() &&
+         (deletes_.empty() ||
+          (deletes_.size() < kRequestsAtOnce && context_.deletes < kDeletesAtOnce))) {
     // Just before each one: this process may have been frozen for any time.
     if (status_ = CheckClockAndPlan(); !status_.ok()) break;
-    const Delete next = std::move(waiting_.front());
+    Series series = std::move(waiting_.front());
     waiting_.pop_front();
+    const Decision next = series.front().decision;
     const auto call = deletes_.emplace(deletes_.end());
+    ++context_.deletes;
     *call = context_.api.Delete(
-        {Kind::kSnapshot, job_.ns, next.decision.name},
-        {.uid = next.decision.uid, .resource_version = next.decision.resource_version},
-        [this, call, next](const absl::Status& status) {
+        {Kind::kSnapshot, job_.ns, next.name},
+        {.uid = next.uid, .resource_version = next.resource_version},
+        [this, call, series = std::move(series)](const absl::Status& status) mutable {
           deletes_.erase(call);
-          OnDeleted(next, status);
+          --context_.deletes;
+          OnDeleted(std::move(series), status);
         });
   }
   if (deletes_.empty()) Finish();
 }
 
-void PruneRunner::OnDeleted(const Delete& sent, const absl::Status& status) {
-  const auto& [decision, snapshot] = sent;
+void PruneRunner::OnDeleted(Series series, const absl::Status& status) {
+  const auto [decision, snapshot] = std::move(series.front());
+  series.pop_front();
   context_.metrics.CountDelete(status);
   if (status.ok()) {
     deleted_.push_back(decision.uid);
@@ -124,17 +144,21 @@ void PruneRunner::OnDeleted(const Delete& sent, const absl::Status& status) {
                                   {"snapshot", decision.name},
                                   {"uid", decision.uid},
                                   {"rule", decision.rule}});
-  } else if (absl::IsNotFound(status) || absl::IsAborted(status)) {
-    // It is gone, or has changed: the next plan knows better.
-  } else if (!IsRetryable(status)) {
-    // Refused for this volume, by a webhook perhaps: that holds up no other.
-    refused_ = status;
-    const std::string& refused = snapshot->claim_uid;
-    std::erase_if(waiting_,
-                  [&refused](const Delete& d) { return d.snapshot->claim_uid == refused; });
-  } else if (status_.ok() || RetryAfterOf(status) > RetryAfterOf(status_)) {
-    status_ = status;
   }
+  // NotFound, Aborted: it is gone, or has changed; the next plan knows better.
+  const bool failed = !status.ok() && !absl::IsNotFound(status) && !absl::IsAborted(status);
+  if (failed) {
+    // For this claim alone, by a webhook perhaps, unless the server has enough or is down.
+    series.clear();
+    if (failed_.ok() || RetryAfterOf(status) > RetryAfterOf(failed_)) failed_ = status;
+    if (absl::IsResourceExhausted(status) || absl::IsUnauthenticated(status) ||
+        (IsRetryable(status) && ++failures_ > 1)) {
+      if (status_.ok()) status_ = failed_;
+    }
+  } else {
+    failures_ = 0;
+  }
+  if (!series.empty()) waiting_.push_back(std::move(series));
   DeleteNext();
 }
 
@@ -149,7 +173,8 @@ void PruneRunner::Stop(absl::Status why) {
 }
 
 void PruneRunner::Finish() {
-  if (status_.ok()) status_ = refused_;
+  // It tells more than that the plan has become void meanwhile.
+  if (!failed_.ok()) status_ = failed_;
   if (!status_.ok()) {
     context_.log.Info("prune failed", {{"job", job_id_},
                                        {"attempt", attempt_},

@@ -18,12 +18,14 @@
 namespace snapkeeper {
 
 // Deletes what the scheduler's plan and a plan of its own, made of the policy and the snapshots as
-// they are now, both prune. A snapshot that has changed in between is left alone. Its DONE names
-// what was deleted, whatever else went wrong.
+// they are now, both prune. A snapshot that has changed in between is left alone. A claim whose
+// deletes fail or hang holds up no other for long. Its DONE names what was deleted, whatever else
+// went wrong.
 class PruneRunner : public Runner {
  public:
   PruneRunner(RunnerContext& context, std::string job_id, int attempt, int64_t epoch,
               PruneSnapshots job);
+  ~PruneRunner() override;
 
   void Start() override;
   // Both let deletes under way finish and send no more.
@@ -44,7 +46,8 @@ class PruneRunner : public Runner {
     Decision decision;
     const Snapshot* snapshot;  // in fresh_
   };
-  void OnDeleted(const Delete& sent, const absl::Status& status);
+  using Series = std::deque<Delete>;  // of one claim, oldest first; not empty
+  void OnDeleted(Series series, const absl::Status& status);
   absl::Status CheckClockAndPlan() const;
   void Stop(absl::Status why);
   void Finish();
@@ -58,12 +61,13 @@ class PruneRunner : public Runner {
   std::optional<RetentionRule> rule_;
   Snapshots fresh_;
   std::vector<std::string> missing_;  // names still to look up
-  std::deque<Delete> waiting_;        // still to delete
+  std::deque<Series> waiting_;        // still to delete; nothing of them is under way
   std::list<Call> deletes_;           // under way
   std::vector<std::string> deleted_;
-  absl::Status status_;   // of the job; not Ok: nothing more is begun
-  absl::Status refused_;  // of single deletes
-  Call read_;             // of the policy, of the list
+  absl::Status status_;  // of the job; not Ok: nothing more is begun
+  absl::Status failed_;  // of single deletes
+  int failures_ = 0;     // of those, one after another
+  Call read_;            // of the policy, of the list
   std::list<Call> lookups_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <absl/status/status.h>
 
+#include <cstddef>
 #include <functional>
 
 #include "common/base/event_loop.h"
@@ -25,6 +26,7 @@ struct RunnerContext {
   // Told every phase but ACCEPTED, each at most once and in order. With DONE the runner is
   // destroyed from within.
   std::function<void(JobEvent)> tell;
+  size_t deletes = 0;  // under way, of all prunes
 };
 
 // One attempt of one job: observes, decides and acts until it has told DONE. Never retries.

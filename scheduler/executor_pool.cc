@@ -99,7 +99,9 @@ void ExecutorPool::OnEvent(size_t index, const JobEvent& event) {
   if (event.phase < place.phase) return;
   place.phase = event.phase;
   Connection& c = connections_[index];
-  if (event.phase == Phase::kDone && IsRetryable(event.status)) {
+  if (place.prunes) {
+    // May have failed for a single volume.
+  } else if (event.phase == Phase::kDone && IsRetryable(event.status)) {
     if (!Distrusted(c)) {
       log_.Warning("others are asked first",
                    {{"executor", c.client->address()}, {"error", event.status}});

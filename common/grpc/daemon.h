@@ -36,6 +36,7 @@ struct DaemonOptions {
   std::string kubeconfig;           // "": in-cluster, else the usual kubeconfig
   std::string listen, http_listen;  // gRPC; metrics and probes
   bool insecure = false;
+  size_t max_requests = 64;  // to the API server at a time; no flag
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
 };

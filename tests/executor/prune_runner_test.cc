@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "tests/executor/world.h"
 #include "tests/support/matchers.h"
@@ -13,8 +15,11 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
 using ::testing::UnorderedElementsAreArray;
 using Code = absl::StatusCode;
 
@@ -22,6 +27,29 @@ constexpr char kDelete[] = "delete VolumeSnapshot";
 constexpr char kList[] = "list VolumeSnapshot";
 constexpr char kGet[] = "get VolumeSnapshot";
 constexpr char kGetPolicy[] = "get SnapshotPolicy";
+
+std::string ClaimOf(const std::string& snapshot) { return snapshot.substr(0, snapshot.rfind('-')); }
+
+// What becomes of the deletes of single claims.
+class SickClaims : public FaultPlan {
+ public:
+  explicit SickClaims(FaultPlan& others) : others_(others) {}
+
+  Fault OnRequest(std::string_view user, Verb verb, const ObjectKey& key) override {
+    const Fault fault = others_.OnRequest(user, verb, key);
+    if (verb != Verb::kDelete) return fault;
+    asked.push_back(key.name);
+    const auto it = sick.find(ClaimOf(key.name));
+    return it == sick.end() ? fault : it->second;
+  }
+  EventFault OnEvent(std::string_view, Kind) override { return {}; }
+
+  std::map<std::string, Fault> sick;
+  std::vector<std::string> asked;  // names of snapshots, of all claims
+
+ private:
+  FaultPlan& others_;
+};
 
 // A policy that keeps the last two, and five ready snapshots of one claim, an hour apart.
 class PruneRunnerTest : public ::testing::Test {
@@ -41,6 +69,7 @@ class PruneRunnerTest : public ::testing::Test {
     world.policy_uid = Policy()->meta.uid;
     TakeHourly(5);
     world.faults.count.clear();
+    world.simulator.SetFaultPlan(&deletes);
   }
 
   // The first `count` deletes take a second; half of one has passed.
@@ -50,12 +79,29 @@ class PruneRunnerTest : public ::testing::Test {
     world.Run(absl::Milliseconds(500));
   }
 
-  void TakeHourly(int count) {
+  void TakeHourly(int count, const std::vector<std::string>& claims = {"data-0"}) {
     for (int i = 0; i < count; ++i) {
-      snapshots.push_back(world.CreateJob());
-      world.PostAsAnother(snapshots.back());
+      for (const std::string& claim : claims) {
+        snapshots.push_back(world.CreateJob(claim));
+        world.PostAsAnother(snapshots.back());
+      }
       world.Run(absl::Hours(1));
     }
+  }
+  // Claims "more-0", ..., each with so many snapshots to prune.
+  void AddClaims(int count, int prunable) {
+    std::vector<std::string> claims;
+    for (int i = 0; i < count; ++i) claims.push_back(fmt::format("more-{}", i));
+    TakeHourly(prunable + 2, claims);
+  }
+  // In the order of a plan.
+  std::vector<std::string> Claims() {
+    std::map<std::string, std::string> by_uid;
+    for (const CreateSnapshot& snapshot : snapshots)
+      by_uid[snapshot.identity.claim_uid] = snapshot.target.claim;
+    std::vector<std::string> claims;
+    for (const auto& [uid, claim] : by_uid) claims.push_back(claim);
+    return claims;
   }
 
   std::shared_ptr<const snapkeeper::Policy> Policy() {
@@ -75,6 +121,11 @@ class PruneRunnerTest : public ::testing::Test {
     }
     return left;
   }
+  std::map<std::string, int> LeftByClaim() {
+    std::map<std::string, int> left;
+    for (const int i : Left()) ++left[snapshots[i].target.claim];
+    return left;
+  }
   static PruneMember Member(const Snapshot& snapshot) {
     PruneMember member;
     member.name = snapshot.meta.name;
@@ -85,7 +136,7 @@ class PruneRunnerTest : public ::testing::Test {
     member.posted = snapshot.meta.created;
     return member;
   }
-  // As the scheduler would plan it now: all but the newest two.
+  // As the scheduler would plan it now: all but the newest two of each claim.
   PruneSnapshots Plan() {
     PruneSnapshots job;
     job.ns = "default";
@@ -95,13 +146,17 @@ class PruneRunnerTest : public ::testing::Test {
     job.planned_at = world.Now();
     job.quarantine = absl::Minutes(5);
     job.leader_since = world.Now() - absl::Hours(24);
-    PruneSnapshots::Series& series = job.series.emplace_back();
-    series.claim_uid = snapshots[0].identity.claim_uid;
-    for (const CreateSnapshot& snapshot : snapshots) {
-      series.members.push_back(Member(*world.Find(snapshot)));
+    std::map<std::string, PruneSnapshots::Series> by_claim;
+    for (const int i : Left()) {
+      PruneSnapshots::Series& series = by_claim[snapshots[i].identity.claim_uid];
+      series.members.push_back(Member(*world.Find(snapshots[i])));
       series.candidates.push_back(series.members.back().uid);
     }
-    series.candidates.resize(std::max<size_t>(snapshots.size(), 2) - 2);
+    for (auto& [claim_uid, series] : by_claim) {
+      series.claim_uid = claim_uid;
+      series.candidates.resize(std::max<size_t>(series.candidates.size(), 2) - 2);
+      job.series.push_back(std::move(series));
+    }
     return job;
   }
   void Send(PruneSnapshots job) { scheduler->SendJob("prune", std::move(job)); }
@@ -122,6 +177,7 @@ class PruneRunnerTest : public ::testing::Test {
   }
 
   World world;
+  SickClaims deletes{world.faults};
   std::unique_ptr<TestStream> scheduler;
   std::vector<CreateSnapshot> snapshots;  // oldest first
 };
@@ -255,32 +311,125 @@ TEST_F(PruneRunnerTest, APlanThatBecomesVoidDuringTheReadsDeletesNothing) {
 }
 
 TEST_F(PruneRunnerTest, AFreezeBetweenTwoDeletesEndsThem) {
-  TakeHourly(3);
+  AddClaims(3, 1);
   SendWithSlowDeletes(4);
   world.Freeze(absl::Seconds(60));
   world.Run();
   EXPECT_THAT(Done().status, StatusIs(Code::kFailedPrecondition, HasSubstr("void")));
   EXPECT_EQ(Done().deleted.size(), 4);
-  EXPECT_EQ(Left(), std::vector<int>({4, 5, 6, 7}));
-}
-
-TEST_F(PruneRunnerTest, SendsFourDeletesAtOnceAndOldestFirst) {
-  TakeHourly(5);
-  SendWithSlowDeletes(8);
   EXPECT_EQ(world.faults.count[kDelete], 4);
-  EXPECT_EQ(Left(), std::vector<int>({4, 5, 6, 7, 8, 9}));
-  world.Run(absl::Seconds(2));
-  EXPECT_EQ(Done().deleted.size(), 8);
 }
 
-TEST_F(PruneRunnerTest, AnErrorEndsTheJobWithWhatWasDeleted) {
-  world.faults.Before(kDelete, [] {});
-  world.faults.Next(kDelete, Fault::Fail(absl::UnavailableError("down")));
+TEST_F(PruneRunnerTest, SendsFourDeletesAtOnceAndOneOfAClaim) {
+  AddClaims(5, 2);
+  SendWithSlowDeletes(13);
+  ASSERT_EQ(deletes.asked.size(), 4);
+  const std::set<std::string> claims = {ClaimOf(deletes.asked[0]), ClaimOf(deletes.asked[1]),
+                                        ClaimOf(deletes.asked[2]), ClaimOf(deletes.asked[3])};
+  EXPECT_EQ(claims.size(), 4);
+  world.Run(absl::Seconds(5));
+  EXPECT_EQ(Done().deleted.size(), 13);
+}
+
+TEST_F(PruneRunnerTest, DeletesTheOldestOfEachClaimBeforeTheSecondOldestOfAny) {
+  AddClaims(5, 3);
+  std::map<std::string, std::vector<std::string>> by_claim;
+  for (const CreateSnapshot& snapshot : snapshots)
+    by_claim[snapshot.target.claim].push_back(snapshot.name);
   Send(Plan());
   world.Run();
+  ASSERT_EQ(deletes.asked.size(), 18);
+  for (int turn = 0; turn < 3; ++turn) {
+    std::vector<std::string> expected;
+    for (const auto& [claim, names] : by_claim) expected.push_back(names[turn]);
+    const auto first = deletes.asked.begin() + 6 * turn;
+    EXPECT_THAT(std::vector<std::string>(first, first + 6), UnorderedElementsAreArray(expected));
+  }
+}
+
+TEST_F(PruneRunnerTest, AnErrorEndsTheDeletesOfItsClaimAlone) {
+  AddClaims(2, 3);
+  deletes.sick["data-0"] = Fault::Fail(absl::UnavailableError("down"));
+  Send(Plan());
+  world.Run();
+  EXPECT_THAT(LeftByClaim(),
+              UnorderedElementsAre(Pair("data-0", 5), Pair("more-0", 2), Pair("more-1", 2)));
   EXPECT_THAT(Done().status, StatusIs(Code::kUnavailable, HasSubstr("down")));
-  EXPECT_EQ(Done().deleted.size(), 2);  // three were on their way
+  EXPECT_EQ(Done().deleted.size(), 6);
   EXPECT_EQ(world.Metric(R"(snapkeeper_executor_deletes_total{result="UNAVAILABLE"})"), "1");
+}
+
+TEST_F(PruneRunnerTest, ADeleteThatHangsHoldsUpNoOtherClaim) {
+  TakeHourly(1);
+  AddClaims(2, 3);
+  deletes.sick["data-0"] = Fault::Hang();
+  Send(Plan());
+  world.Run();
+  EXPECT_THAT(LeftByClaim(),
+              UnorderedElementsAre(Pair("data-0", 6), Pair("more-0", 2), Pair("more-1", 2)));
+  world.Run(absl::Seconds(30));
+  EXPECT_THAT(Done().status, StatusIs(Code::kDeadlineExceeded));
+  EXPECT_EQ(Done().deleted.size(), 6);
+}
+
+// Five of eight fill all places as long as a plan is valid.
+TEST_F(PruneRunnerTest, PlansBeginWithDifferentClaims) {
+  AddClaims(7, 3);
+  const std::vector<std::string> claims = Claims();
+  for (int i = 0; i < 5; ++i) deletes.sick[claims[i]] = Fault::Hang();
+  for (int i = 0; i < 10; ++i) {
+    scheduler->SendJob(fmt::format("1-{}", i), Plan());
+    world.Run(absl::Seconds(31));
+  }
+  for (int i = 5; i < 8; ++i) EXPECT_EQ(LeftByClaim()[claims[i]], 2);
+}
+
+TEST_F(PruneRunnerTest, DeletesThatHangLeaveOneToEachOtherPrune) {
+  AddClaims(5, 1);
+  for (const std::string& claim : Claims()) deletes.sick[claim] = Fault::Hang();
+  for (int i = 0; i < 6; ++i) scheduler->SendJob(fmt::format("hangs-{}", i), Plan());
+  world.Run();
+  EXPECT_EQ(deletes.asked.size(), 16 + 2);
+  scheduler->Leave();
+  scheduler = world.Connect();
+  scheduler->Hello();
+  deletes.asked.clear();
+  Send(Plan());
+  world.Run();
+  EXPECT_EQ(deletes.asked.size(), 4);
+}
+
+TEST_F(PruneRunnerTest, ErrorsThatConcernAllClaimsEndTheJob) {
+  AddClaims(19, 1);
+  struct Case {
+    absl::Status status;
+    int times;
+  };
+  const Case cases[] = {
+      {absl::ResourceExhaustedError("slow down"), 1},
+      {absl::UnauthenticatedError("who are you"), 1},
+      {absl::UnavailableError("down"), 2},
+  };
+  for (const auto& [status, times] : cases) {
+    deletes.asked.clear();
+    for (int i = 0; i < times; ++i) world.faults.Next(kDelete, Fault::Fail(status));
+    const std::string job(status.message());
+    scheduler->SendJob(job, Plan());
+    world.Run();
+    EXPECT_EQ(scheduler->DoneOf(job).value().status, status);
+    EXPECT_LE(deletes.asked.size(), 5) << job;
+  }
+}
+
+TEST_F(PruneRunnerTest, TellsTheLongestTimeToWait) {
+  AddClaims(2, 1);
+  for (int i = 0; i < 3; ++i) {
+    deletes.sick[Claims()[i]] =
+        Fault::Fail(WithRetryAfter(absl::UnavailableError("busy"), absl::Seconds(i == 1 ? 20 : 5)));
+  }
+  Send(Plan());
+  world.Run();
+  EXPECT_EQ(RetryAfterOf(Done().status), absl::Seconds(20));
 }
 
 TEST_F(PruneRunnerTest, AReadThatFailsDeletesNothing) {
@@ -314,7 +463,7 @@ TEST_F(PruneRunnerTest, CancelEndsItBeforeTheFirstDelete) {
 }
 
 TEST_F(PruneRunnerTest, DrainLetsDeletesOnTheirWayFinishAndSendsNoMore) {
-  TakeHourly(5);
+  AddClaims(4, 1);
   SendWithSlowDeletes(4);
   bool drained = false;
   world.executor->Drain([&drained] { drained = true; });
@@ -326,9 +475,9 @@ TEST_F(PruneRunnerTest, DrainLetsDeletesOnTheirWayFinishAndSendsNoMore) {
   EXPECT_EQ(world.faults.count[kDelete], 4);
 }
 
-// An orphan that never became ready, older than a ready snapshot of the same claim by other means.
 TEST_F(PruneRunnerTest, DrainLetsTheLastDeletesFinish) {
-  SendWithSlowDeletes(3);  // all of them
+  for (int i = 0; i < 2; ++i) world.faults.Next(kDelete, Fault());
+  SendWithSlowDeletes(1);  // the third and last
   bool drained = false;
   world.executor->Drain([&drained] { drained = true; });
   EXPECT_FALSE(scheduler->DoneOf("prune").has_value());
@@ -337,6 +486,7 @@ TEST_F(PruneRunnerTest, DrainLetsTheLastDeletesFinish) {
   EXPECT_EQ(Done().deleted.size(), 3);
 }
 
+// An orphan that never became ready, older than a ready snapshot of the same claim by other means.
 TEST_F(PruneRunnerTest, AForeignSurvivorJustifiesThePruningOfAnOldUnreadyOne) {
   world.simulator.AddSnapshotClass("broken", kSimDriver, /*is_default=*/false);
   world.simulator.volumes().SetBehaviour("broken", {.never_ready = true});

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <ostream>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,8 +17,12 @@
 namespace snapkeeper {
 namespace {
 
+using ::testing::_;
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Le;
+using ::testing::Pair;
 
 TEST(PruneTest, RunsThatSettleNoSoonerThanTheNextBeginsDoNotHoldUpPruning) {
   World world({.quarantine = absl::Seconds(5), .ready_after = absl::Seconds(11)});
@@ -364,28 +370,57 @@ TEST_F(SeriesTest, SuspendingEndsAPruneThatIsUnderWay) {
   world_.simulator().SetFaultPlan(nullptr);
 }
 
-TEST_F(SeriesTest, AVolumeWhoseSnapshotsMayNotBeDeletedHoldsUpNoOther) {
+struct Sick {
+  std::string name;
+  size_t volumes, sick;
+  Fault fault;  // of each delete of a sick one's
+};
+void PrintTo(const Sick& sick, std::ostream* out) { *out << sick.name; }
+
+class SickVolumesTest : public SeriesTest, public ::testing::WithParamInterface<Sick> {};
+
+TEST_P(SickVolumesTest, HoldUpNoOtherAndArePrunedOnceTheyAreWell) {
+  for (size_t i = 1; i < GetParam().volumes; ++i)
+    world_.simulator().AddClaim("default", "more-" + std::to_string(i), {{"app", "db"}});
   std::map<std::string, std::string> claims;  // by UID: their order in the job
-  for (const char* name : {"more-0", "more-1"})
-    world_.simulator().AddClaim("default", name, {{"app", "db"}});
-  for (const char* name : {"data", "more-0", "more-1"})
-    claims[world_.simulator().store().Find<Claim>("default", name)->meta.uid] = name;
-  const std::string refused = claims.begin()->second;
-  FaultBy refuse([&refused](std::string_view, Verb verb, const ObjectKey& key) {
-    return verb == Verb::kDelete && key.kind == Kind::kSnapshot &&
-                   key.name.starts_with(refused + "-")
-               ? Fault::Fail(absl::PermissionDeniedError("admission webhook denied the request"))
-               : Fault();
+  world_.simulator().store().ForEach<Claim>(
+      [&claims](const Claim& claim) { claims[claim.meta.uid] = claim.meta.name; });
+  std::set<std::string> sick;
+  for (const auto& [uid, name] : claims) {
+    if (sick.size() < GetParam().sick) sick.insert(name);
+  }
+  FaultBy plan([&sick](std::string_view, Verb verb, const ObjectKey& key) {
+    const bool meant = verb == Verb::kDelete && key.kind == Kind::kSnapshot &&
+                       sick.contains(key.name.substr(0, key.name.rfind('-')));
+    return meant ? GetParam().fault : Fault();
   });
-  world_.simulator().SetFaultPlan(&refuse);
+  world_.simulator().SetFaultPlan(&plan);
   Start("@every 10m", {{"keepLast", 2}});
   world_.RunFor(absl::Hours(3));
   std::map<std::string, int> left;
-  for (const auto& snapshot : world_.SnapshotsOf("pruned")) ++left[snapshot->source_claim];
-  left.erase(refused);
-  EXPECT_THAT(left, ::testing::Each(::testing::Pair(::testing::_, ::testing::Le(3))));
+  for (const auto& snapshot : world_.SnapshotsOf("pruned")) {
+    if (!sick.contains(snapshot->source_claim)) ++left[snapshot->source_claim];
+  }
+  EXPECT_THAT(left, Each(Pair(_, Le(3))));
   world_.simulator().SetFaultPlan(nullptr);
+  world_.RunFor(absl::Minutes(15));
+  EXPECT_LE(world_.SnapshotsOf("pruned").size(), 3 * claims.size());
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
+
+Fault Refusal() {
+  return Fault::Fail(absl::PermissionDeniedError("admission webhook denied the request"));
+}
+Fault Failure() { return Fault::Fail(absl::UnavailableError("failed calling webhook")); }
+
+INSTANTIATE_TEST_SUITE_P(All, SickVolumesTest,
+                         ::testing::Values(Sick{"OneIsRefused", 3, 1, Refusal()},
+                                           Sick{"OneFails", 3, 1, Failure()},
+                                           Sick{"OneHangs", 3, 1, Fault::Hang()},
+                                           Sick{"FiveOfEightAreRefused", 8, 5, Refusal()},
+                                           Sick{"FiveOfEightFail", 8, 5, Failure()},
+                                           Sick{"FiveOfEightHang", 8, 5, Fault::Hang()}),
+                         [](const auto& info) { return info.param.name; });
 
 TEST_F(SeriesTest, AnOrphanWhoseAnnotationWasEditedCostsNoPruneJobs) {
   Start("@every 1h", {{"keepLast", 5}}, "stuck");
