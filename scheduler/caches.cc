@@ -152,17 +152,27 @@ bool Caches::IsReady(const Snapshot& snapshot) const {
 
 absl::Time Caches::NewestReadyCut(const Claim& claim, absl::Time now) const {
   const auto pv = volumes_.Find("", claim.volume_name);
-  return NewestReadyCut(claim.meta.ns, claim.meta.name, pv ? pv->volume_handle : "", now);
+  if (pv && !pv->volume_handle.empty())
+    return NewestReadyCut(claim.meta.ns, claim.meta.name, pv->volume_handle, now);
+  return NewestReadyCut(claim.meta.ns, claim.meta.name, now, [&claim](const Snapshot& snapshot) {
+    return snapshot.claim_uid == claim.meta.uid && ProvenIdentity(snapshot);
+  });
 }
 
 absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim,
                                   const std::string& volume_handle, absl::Time now) const {
+  return NewestReadyCut(ns, claim, now, [&](const Snapshot& snapshot) {
+    return IsOfVolume(snapshot, volume_handle);
+  });
+}
+
+absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now,
+                                  absl::FunctionRef<bool(const Snapshot&)> counts) const {
   absl::Time newest = absl::InfinitePast();
   auto it = by_claim_.find(ns + "/" + claim);
   if (it == by_claim_.end()) return newest;
   for (const auto& [key, snapshot] : it->second) {
-    if (IsReady(*snapshot) && IsOfVolume(*snapshot, volume_handle))
-      newest = std::max(newest, CutOf(*snapshot, now));
+    if (IsReady(*snapshot) && counts(*snapshot)) newest = std::max(newest, CutOf(*snapshot, now));
   }
   return newest;
 }

@@ -3,6 +3,7 @@
 
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
+#include <absl/functional/function_ref.h>
 
 #include <functional>
 #include <map>
@@ -134,7 +135,8 @@ class Caches {
     return it != pins_.end();
   }
   // Cut of the newest ready snapshot of any origin of this claim's volume; InfinitePast() if there
-  // is none. What another claim of its name left is none.
+  // is none. What another claim of its name left is none: of a claim without a known volume only
+  // what names this claim, and proves it, counts.
   absl::Time NewestReadyCut(const Claim& claim, absl::Time now) const;
   // Where the volume is known already; "": any.
   absl::Time NewestReadyCut(const std::string& ns, const std::string& claim,
@@ -146,6 +148,8 @@ class Caches {
   static void Move(Index& index, const std::string& from, const std::string& to,
                    const SnapshotKey& key, const SnapshotPtr& snapshot);
   static std::vector<SnapshotPtr> Values(const Index& index, const std::string& key);
+  absl::Time NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now,
+                            absl::FunctionRef<bool(const Snapshot&)> counts) const;
 
   Cache<Policy> policies_;
   Cache<Claim> claims_;

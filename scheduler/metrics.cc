@@ -1,5 +1,7 @@
 #include "scheduler/metrics.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "scheduler/caches.h"
@@ -8,6 +10,22 @@
 #include "scheduler/runs.h"
 
 namespace snapkeeper {
+namespace {
+
+double Timestamp(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
+
+// By when, as the policy's schedule has it, the claim must have a ready snapshot that is newer than
+// `cut`. Nothing is due of a time before there was the claim, or the schedule.
+std::optional<absl::Time> RpoDeadline(const PolicyState& state, const Claim& claim,
+                                      absl::Time cut) {
+  const Policy& policy = *state.policy;
+  if (policy.spec.suspend || !state.schedule) return std::nullopt;
+  const absl::Time since = state.schedule_since.value_or(policy.meta.created);
+  return state.schedule->cron.Next(std::max({cut, claim.meta.created, since}),
+                                   state.schedule->zone);
+}
+
+}  // namespace
 
 SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
     : metrics_(metrics),
@@ -55,13 +73,20 @@ void SchedulerMetrics::ObserveSkew(absl::Duration skew) {
 }
 
 void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const ExecutorPool& pool,
-                               const Dispatcher& dispatcher, EventLoop& loop) {
-  collector_ = metrics_.AddCollector([&caches, &runs, &pool, &dispatcher, &loop] {
+                               const Dispatcher& dispatcher, EventLoop& loop,
+                               std::function<bool()> leads) {
+  collector_ = metrics_.AddCollector([&caches, &runs, &pool, &dispatcher, &loop,
+                                      leads = std::move(leads)] {
     const absl::Time now = loop.Now();
     StateGauge last{"snapkeeper_last_ready_timestamp_seconds",
                     "Cut of the PVC's newest ready snapshot; 0: it has none.",
                     {"namespace", "persistentvolumeclaim", "policy"},
                     {}};
+    StateGauge rpo{"snapkeeper_rpo_deadline_timestamp_seconds",
+                   "By when the PVC must have a newer ready snapshot, as the policy's schedule has "
+                   "it.",
+                   {"namespace", "persistentvolumeclaim", "policy"},
+                   {}};
     StateGauge count{"snapkeeper_snapshots",
                      "Snapshots of the PVC that are of this policy, ready or not; without those "
                      "that are being deleted.",
@@ -83,6 +108,10 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
                         "PVCs that the policy selects.",
                         {"namespace", "policy"},
                         {}};
+    StateGauge unprotected{"snapkeeper_policy_unprotected_volumes",
+                           "PVCs that the policy selects and that have no ready snapshot.",
+                           {"namespace", "policy"},
+                           {}};
     StateGauge open{"snapkeeper_policy_open_runs",
                     "Runs of the policy that have not settled.",
                     {"namespace", "policy"},
@@ -109,38 +138,46 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
           ++being_deleted;
           continue;
         }
-        auto& [ready, unready] = by_claim[snapshot->source_claim];
+        auto& [ready, unready] = by_claim[snapshot->claim_uid];
         ++(caches.IsReady(*snapshot) ? ready : unready);
       }
       deleting.samples.push_back({labels, static_cast<double>(being_deleted)});
-      int volumes = 0;
+      int volumes = 0, without = 0;
       caches.claims().ForEachIn(policy.meta.ns, [&](const Claim& claim) {
         if (!Selects(policy, claim)) return;
         ++volumes;
+        const std::vector<std::string> claim_labels = {claim.meta.ns, claim.meta.name,
+                                                       policy.meta.name};
         const absl::Time cut = caches.NewestReadyCut(claim, now);
-        last.samples.push_back(
-            {{claim.meta.ns, claim.meta.name, policy.meta.name},
-             cut == absl::InfinitePast() ? 0 : absl::ToDoubleSeconds(cut - absl::UnixEpoch())});
-        const auto [ready, unready] = by_claim[claim.meta.name];
+        const bool none = cut == absl::InfinitePast();
+        without += none;
+        last.samples.push_back({claim_labels, none ? 0 : Timestamp(cut)});
+        if (const auto deadline = RpoDeadline(state, claim, cut))
+          rpo.samples.push_back({claim_labels, Timestamp(*deadline)});
+        const auto [ready, unready] = by_claim[claim.meta.uid];
         count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "true"},
                                  static_cast<double>(ready)});
         count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "false"},
                                  static_cast<double>(unready)});
       });
       selected.samples.push_back({labels, static_cast<double>(volumes)});
+      unprotected.samples.push_back({labels, static_cast<double>(without)});
     }
     auto single = [](std::string name, std::string help, double value) {
       return StateGauge{std::move(name), std::move(help), {}, {{{}, value}}};
     };
     return std::vector<StateGauge>{
         std::move(last),
+        std::move(rpo),
         std::move(count),
         std::move(deleting),
         std::move(next),
         std::move(suspended),
         std::move(selected),
+        std::move(unprotected),
         std::move(open),
         std::move(missed),
+        single("snapkeeper_leader", "1 while this process has the epoch.", leads()),
         single("snapkeeper_dispatch_queue_depth", "Jobs that wait for an executor.",
                dispatcher.queued()),
         single("snapkeeper_jobs_in_flight", "Jobs at executors.", pool.outstanding()),

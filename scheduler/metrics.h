@@ -4,6 +4,7 @@
 #include <absl/status/status.h>
 #include <absl/time/time.h>
 
+#include <functional>
 #include <string>
 
 #include "common/base/call.h"
@@ -33,9 +34,9 @@ class SchedulerMetrics {
   // From the instant to the start of its run.
   void ObserveSkew(absl::Duration skew);
 
-  // The state gauges, from now on.
+  // The state gauges, from now on. `leads`: this process has the epoch.
   void Collect(const Caches& caches, const Runs& runs, const ExecutorPool& pool,
-               const Dispatcher& dispatcher, EventLoop& loop);
+               const Dispatcher& dispatcher, EventLoop& loop, std::function<bool()> leads);
 
  private:
   Metrics& metrics_;

@@ -57,7 +57,8 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
 
 void Scheduler::Start(absl::AnyInvocable<void(std::string)> deposed) {
   deposed_ = std::move(deposed);
-  metrics_.Collect(caches_, runs_, pool_, dispatcher_, loop_);
+  metrics_.Collect(caches_, runs_, pool_, dispatcher_, loop_,
+                   [this] { return current_epoch_ != 0 && !was_deposed_; });
   caches_.Start({.policy =
                      [this](const std::shared_ptr<const Policy>& before,
                             const std::shared_ptr<const Policy>& after) {
