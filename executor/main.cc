@@ -29,7 +29,8 @@ int Main(int argc, char** argv) {
   OptionParser parser("snapkeeper-executor",
                       "Takes and prunes the volume snapshots that the schedulers ask for.");
   AddDaemonFlags(parser, options);
-  parser.Add("capacity", &options.capacity, "jobs at a time whose snapshot does not exist yet; half of them may be prunes");
+  parser.Add("capacity", &options.capacity,
+             "jobs at a time whose snapshot does not exist yet; half of them may be prunes");
   if (const auto stop =
           parser.Parse(argc, argv, std::getenv, [&options] { return Validate(options); }))
     return stop->Print();

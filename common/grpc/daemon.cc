@@ -205,7 +205,6 @@ void HealthMonitor::WarnOfClock() {
 
 Daemon::Daemon(const DaemonOptions& options, const std::string& program)
     : options_(options),
-      transport_(options.max_requests),
       log_(MakeStderrLog(options.log_format, options.log_level)),
       rng_(std::random_device()()),
       instance_(InstanceName(rng_)) {

@@ -142,7 +142,7 @@ class Daemon {
 
   const DaemonOptions options_;
   const std::unique_ptr<Log> log_;
-  CurlTransport transport_;
+  CurlTransport transport_{options_.max_requests};
   EventLoop loop_{transport_};
   Rng rng_;
   const std::string instance_;
