@@ -165,7 +165,6 @@ void Runs::Compile(PolicyState& state) {
     }
     state.schedule_since = loop_.Now();
     state.fired_up_to = std::max(state.fired_up_to, loop_.Now());
-    state.unjudged.clear();
   }
   state.schedule_hash = hash;
 }

@@ -104,6 +104,26 @@ TEST(RecoveryTest, ARunWhoseDeadlinePassesBeforeSnapshotsAreListedHasOneOutcome)
   for (const RunRecord& run : world.StatusOf("slow").recent_runs) EXPECT_EQ(run.counts.selected, 1);
 }
 
+TEST(RecoveryTest, AnEditBeforeSnapshotsAreListedForgetsNoMissedInstant) {
+  World world({});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10s"}, {"startingDeadlineSeconds", 60}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(25));
+  world.Kill("scheduler-0");
+  world.RunFor(absl::Seconds(50));  // five instants: the newest is caught up with
+  FaultOn slow(Verb::kList, Kind::kSnapshot, {.request_delay = absl::Seconds(5)}, "scheduler-1");
+  world.simulator().SetFaultPlan(&slow);
+  world.StartScheduler("scheduler-1");
+  world.RunFor(absl::Seconds(1));
+  world.PatchPolicy("p", {{"spec", {{"schedule", "@every 1h"}}}});
+  world.RunFor(absl::Seconds(30));
+  world.simulator().SetFaultPlan(nullptr);
+  EXPECT_EQ(world.StatusOf("p").missed_runs, 4);
+  EXPECT_EQ(world.oracle().counts().created, 3);
+}
+
 TEST(RecoveryTest, FailuresBeyondTenAreNotCountedTwice) {
   World world({});
   for (int i = 0; i < 15; ++i)  // their class has no provisioner: they stay Pending
