@@ -120,7 +120,8 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
                       "status.missedRuns of the policy.",
                       {"namespace", "policy"},
                       {}};
-    for (const auto& [uid, state] : runs.policies()) {
+    for (const auto& [uid, policy_state] : runs.policies()) {
+      const PolicyState& state = policy_state;  // clang-14 captures no binding
       if (state.gone) continue;
       const Policy& policy = *state.policy;
       const std::vector<std::string> labels = {policy.meta.ns, policy.meta.name};
