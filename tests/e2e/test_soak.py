@@ -196,14 +196,17 @@ def test_chaos_of_all_kinds_leaves_each_instant_taken_once_or_counted(cluster, d
         taken = [i for i in due if oracle.instant_text(i) in labels]
         verdict = oracle.check(policies[policy], claims[policy], taken, ours, keep=KEEP)
         assert verdict.clean, f"{policy}: {verdict}"
-        missed = [oracle.instant_text(i) for i in due if i not in taken]
-        print(f"{policy}: {len(due)} instants, {len(missed)} missed")
-        assert len(missed) == statuses[policy].get("missedRuns", 0), (missed, statuses[policy])
         writes = [r.body["status"] for r in log.requests if r.resource == "snapshotpolicies/status" and r.code == 200
                   and r.namespace == namespace and r.name == policy]
         faults = oracle.record_faults(writes)
         assert not faults, faults
-        last = {run["scheduledTime"]: run for write in writes for run in write.get("recentRuns", [])}
-        assert sorted(oracle.parse_time(time) for time in last) == taken
-        assert {run["state"] for run in last.values()} == {"Succeeded"}, last
+        last = {oracle.parse_time(run["scheduledTime"]): run for write in writes for run in write.get("recentRuns", [])}
+        # Where both executors are away for long, an instant comes while ten runs are open.
+        skipped = [time for time, run in last.items() if run["state"] == "Skipped"]
+        assert all({f["reason"] for f in last[time]["failures"]} == {"TooManyOpen"} for time in skipped), last
+        assert sorted(set(last) - set(skipped)) == taken
+        assert {last[time]["state"] for time in taken} == {"Succeeded"}, last
+        missed = [oracle.instant_text(i) for i in due if i not in taken and i not in skipped]
+        print(f"{policy}: {len(due)} instants, {len(missed)} missed, {len(skipped)} skipped")
+        assert len(missed) == statuses[policy].get("missedRuns", 0), (missed, statuses[policy])
     assert [life.deleted for life in lives if life.created_by != executor] == [None] * len(PERIODS)
