@@ -100,8 +100,8 @@ void PruneRunner::Plan() {
       waiting_.emplace_back();
     waiting_.back().push_back({std::move(decision), snapshot});
   }
-  // Claims whose deletes hang may take all places for as long as the plan is valid: the next plan
-  // begins with another one.
+  // Claims whose deletes hang may take all places for as long as the plan is valid: plans begin
+  // with different ones.
   if (!waiting_.empty()) {
     const auto first = std::hash<std::string>()(job_id_) % waiting_.size();
     std::rotate(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(first), waiting_.end());

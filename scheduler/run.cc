@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "common/kube/json.h"
 #include "common/kube/text.h"
 
 namespace snapkeeper {
@@ -11,11 +12,6 @@ namespace {
 // At most, as JSON: an entry without its failures, a failure without its texts, and the rest of a
 // status, with four conditions.
 constexpr size_t kRecordBytes = 480, kFailureBytes = 160, kOtherBytes = 6 << 10;
-
-size_t JsonSize(const std::string& text) {
-  using nlohmann::json;
-  return json(text).dump(-1, ' ', false, json::error_handler_t::replace).size();
-}
 
 RunState StateOf(const Run& run, const RunCounts& counts) {
   if (!run.completion_time) return run.posted_time ? RunState::kSettling : RunState::kPosting;
@@ -102,7 +98,7 @@ void FitFailures(std::vector<RunRecord>& newest_first) {
     size_t kept = 0;
     for (const RunFailure& failure : record.failures) {
       const size_t size = kFailureBytes + failure.claim.size() + failure.claim_uid.size() +
-                          failure.snapshot.size() + JsonSize(failure.message);
+                          failure.snapshot.size() + Dump(failure.message).size();
       if (size > left) {
         left = 0;  // nor anything older
         break;

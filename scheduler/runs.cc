@@ -160,7 +160,7 @@ void Runs::Compile(PolicyState& state) {
     // Since when it is so can be said once the clock is right (SetPaused); until then the record
     // does not know it, even if it is as before by then.
     if (!clock_ok) {
-      state.schedule_hash = "unknown";
+      state.schedule_hash = kUnknownSchedule;
       return;
     }
     state.schedule_since = loop_.Now();

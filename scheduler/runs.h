@@ -119,6 +119,8 @@ class Runs {
   static constexpr absl::Duration kSettleSoon = absl::Seconds(10);
   // A run that could not be posted so soon is told in the status: the next leader takes it up then.
   static constexpr absl::Duration kPostingSoon = absl::Seconds(5);
+  // As a schedule's hash: what the spec says now began at no time that is known.
+  static constexpr char kUnknownSchedule[] = "unknown";
 
   struct Blocked;
 

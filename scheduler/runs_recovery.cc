@@ -76,7 +76,8 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
   // Edited before anyone saw it, or more than once since: it may have been suspended, or another
   // schedule's, for a while. Its past is not fired.
-  if (policy->meta.generation - 1 > status.observed_generation) state.schedule_hash = "unknown";
+  if (policy->meta.generation - 1 > status.observed_generation)
+    state.schedule_hash = kUnknownSchedule;
   state.fired_up_to =
       std::max(state.adopted_up_to, state.schedule_since.value_or(absl::InfinitePast()));
   Compile(state);

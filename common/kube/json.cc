@@ -753,6 +753,10 @@ std::optional<absl::Time> ParseTime(std::string_view text) {
   return time;
 }
 
+std::string Dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 absl::StatusOr<json> ParseJson(std::string_view text) {
   Filter filter;
   json value = json::parse(

@@ -44,6 +44,10 @@ std::string FormatRfc3339(absl::Time time);
 std::string FormatMicroTime(absl::Time time);
 std::optional<absl::Time> ParseTime(std::string_view text);
 
+// As it is sent: text that is not UTF-8, where we quote what others wrote, would make dump() throw
+// and is replaced.
+std::string Dump(const nlohmann::json& value);
+
 // Parses text with a bound on depth (nlohmann's own dump would overflow the stack on a deep value),
 // leaving out metadata.managedFields.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text);

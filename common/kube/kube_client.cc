@@ -30,11 +30,6 @@ constexpr size_t kMaxUnreadable = 1000;
 constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kMergePatch = "application/merge-patch+json";
 
-// What we write may quote what others wrote; text that is not UTF-8 would make dump throw.
-std::string Dump(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 // apimachinery pkg/api/validation/path.
 absl::Status CheckSegment(std::string_view what, std::string_view segment) {
   if (!segment.empty() && segment != "." && segment != ".." &&

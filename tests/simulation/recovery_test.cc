@@ -372,6 +372,13 @@ class UnseenPostTest : public ::testing::Test {
     ASSERT_EQ(world.StatusOf("p").recent_runs.at(0).counts.failed, 1);
   }
   int64_t Taken() { return world.oracle().counts().created; }
+  // Of one that is ready after eight minutes, while the next instant is due after five.
+  void ExpectHeldUntilReady() {
+    world.RunFor(absl::Minutes(3));
+    EXPECT_EQ(Taken(), 1);
+    world.RunFor(absl::Seconds(30));
+    EXPECT_EQ(Taken(), 2);
+  }
 
   World world{{}};
 };
@@ -387,20 +394,14 @@ TEST_F(UnseenPostTest, IsNotCalledFailedForEver) {
 
 TEST_F(UnseenPostTest, HoldsTheNextRunOfItsVolumeUntilItIsReady) {
   Start(absl::Seconds(250), absl::Minutes(8), absl::Minutes(10));
-  world.RunFor(absl::Minutes(3));  // an instant is due
-  EXPECT_EQ(Taken(), 1);
-  world.RunFor(absl::Seconds(30));
-  EXPECT_EQ(Taken(), 2);
+  ExpectHeldUntilReady();
 }
 
 TEST_F(UnseenPostTest, HoldsTheNextRunOfItsVolumeAfterFailover) {
   Start(absl::Seconds(250), absl::Minutes(8), absl::Minutes(10));
   world.Kill("scheduler-0");
   world.StartScheduler("scheduler-1");
-  world.RunFor(absl::Minutes(3));
-  EXPECT_EQ(Taken(), 1);
-  world.RunFor(absl::Seconds(30));
-  EXPECT_EQ(Taken(), 2);
+  ExpectHeldUntilReady();
 }
 
 TEST_F(UnseenPostTest, HoldsNoRunOfItsVolumeOnceItIsPastItsReadyTimeout) {
