@@ -117,7 +117,8 @@ Step DecideAbsent(const CreateSnapshot& job, const Observed& observed, absl::Tim
   if (!job.known_uid.empty()) return Gone(job, "is gone");
   if (absl::IsAlreadyExists(observed.post)) return Gone(job, "was there and is gone");
   if (observed.post.ok()) return DecideUnseen(job, observed, now, clock_offset);
-  return Done(observed.post);
+  // One that ran into its deadline may still be under way in the server.
+  return Done(absl::IsDeadlineExceeded(observed.post) ? MayExist(observed.post) : observed.post);
 }
 
 // What stands in the way of readiness as the content tells it; Ok: nothing.
@@ -130,8 +131,7 @@ absl::Status CheckContent(const CreateSnapshot& job, const Observed& observed) {
   }
   if (!answer.ok()) return Explained(answer.status(), observed);
   const Content& content = **answer;
-  if (content.snapshot_ns != snapshot.meta.ns || content.snapshot_name != snapshot.meta.name ||
-      content.snapshot_uid != snapshot.meta.uid) {
+  if (!RefersTo(content, snapshot)) {
     return absl::NotFoundError(fmt::format("{} does not refer back to this snapshot", name));
   }
   if (content.meta.deleting) return absl::NotFoundError(fmt::format("{} is being deleted", name));
@@ -181,11 +181,7 @@ Step DecidePresent(const CreateSnapshot& job, const Observed& observed, absl::Ti
   // The cache may lag or hang: the last word is the server's.
   if (!observed.fresh) return {.kind = Kind::kLookUp, .ours = true};
   // Names are in the record beside it, where a message may be cut: the driver's words come first.
-  return Done(WithReason(absl::DeadlineExceededError(fmt::format(
-                             "not ready within {}: {}", absl::FormatDuration(job.ready_timeout),
-                             cause.empty() ? "no error was reported" : cause)),
-                         Reason::kNotReadyInTime),
-              true);
+  return Done(NotReadyInTime(job.ready_timeout, cause), true);
 }
 
 }  // namespace

@@ -47,9 +47,9 @@ struct Step {
   absl::Status status = absl::OkStatus();
 };
 
-// The next step of an attempt (design section 6, points 4 to 6); pure. On doubt it looks up, and
-// creates nothing. `now` is our own clock. Errors that carry no Reason are the attempt's, not the
-// job's: another attempt may succeed.
+// The next step of an attempt (docs/life_of_a_snapshot.md, steps 4 to 7); pure. On doubt it looks
+// up, and creates nothing. `now` is our own clock. Errors that carry no Reason are the attempt's,
+// not the job's: another attempt may succeed.
 Step Decide(const CreateSnapshot& job, const Observed& observed, absl::Time now,
             std::optional<absl::Duration> clock_offset);
 

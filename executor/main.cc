@@ -7,6 +7,7 @@
 #include "common/model/names.h"
 #include "executor/executor.h"
 #include "executor/grpc/executor_service.h"
+#include "executor/prune_runner.h"
 
 namespace snapkeeper {
 namespace {
@@ -35,7 +36,8 @@ int Main(int argc, char** argv) {
           parser.Parse(argc, argv, std::getenv, [&options] { return Validate(options); }))
     return stop->Print();
 
-  options.max_requests = std::max(options.max_requests, static_cast<size_t>(options.capacity));
+  options.max_requests =
+      std::max(options.max_requests, static_cast<size_t>(options.capacity) + kDeletesAtOnce);
   const auto daemon = Daemon::Start(options, "snapkeeper-executor");
   if (!daemon) return 1;
   Reflector<Snapshot> snapshots(

@@ -16,8 +16,8 @@
 
 namespace snapkeeper {
 
-// The live check before deleting (design section 7, "Execution"), as pure functions. Errors end the
-// job; the scheduler plans anew.
+// The live check before deleting (docs/life_of_a_snapshot.md, step 9), as pure functions. Errors
+// end the job; the scheduler plans anew.
 
 // How long the scheduler's plan may be acted upon. `server_now`: by the API server's clock, which
 // both agree on.

@@ -18,8 +18,7 @@ namespace {
 // behind them: a burst stays below the controller's own default burst of 10 requests. Reads have no
 // reason to be more.
 constexpr size_t kRequestsAtOnce = 4;
-// Of all prunes, beyond one of each: deletes that hang leave connections to creates.
-constexpr size_t kDeletesAtOnce = 16;
+constexpr absl::Duration kLookAgain = absl::Seconds(1);
 
 }  // namespace
 
@@ -129,7 +128,10 @@ void PruneRunner::DeleteNext() {
           OnDeleted(std::move(series), status);
         });
   }
-  if (deletes_.empty()) Finish();
+  if (deletes_.empty()) return Finish();
+  // Other prunes have the places, and do not tell when they are through.
+  if (!waiting_.empty() && deletes_.size() < kRequestsAtOnce)
+    again_ = context_.loop.After(kLookAgain, [this] { DeleteNext(); });
 }
 
 void PruneRunner::OnDeleted(Series series, const absl::Status& status) {

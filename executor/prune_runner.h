@@ -10,12 +10,16 @@
 #include <vector>
 
 #include "common/base/call.h"
+#include "common/base/event_loop.h"
 #include "common/kube/api.h"
 #include "common/model/job.h"
 #include "executor/prune_plan.h"
 #include "executor/runner.h"
 
 namespace snapkeeper {
+
+// Deletes of all prunes, beyond one of each: those that hang leave connections to creates.
+inline constexpr size_t kDeletesAtOnce = 16;
 
 // Deletes what the scheduler's plan and a plan of its own, made of the policy and the snapshots as
 // they are now, both prune. A snapshot that has changed in between is left alone. A claim whose
@@ -69,6 +73,7 @@ class PruneRunner : public Runner {
   int failures_ = 0;     // of those, one after another
   Call read_;            // of the policy, of the list
   std::list<Call> lookups_;
+  Timer again_;
 };
 
 }  // namespace snapkeeper

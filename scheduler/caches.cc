@@ -128,16 +128,15 @@ std::shared_ptr<const Content> Caches::BoundContent(const Snapshot& snapshot) co
   if (snapshot.bound_content.empty()) return nullptr;
   std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
   const bool bound =
-      content && !content->meta.deleting && content->snapshot_uid == snapshot.meta.uid &&
-      content->snapshot_ns == snapshot.meta.ns && content->snapshot_name == snapshot.meta.name &&
+      content && !content->meta.deleting && RefersTo(*content, snapshot) &&
       (snapshot.volume_handle.empty() || content->volume_handle == snapshot.volume_handle);
   return bound ? content : nullptr;
 }
 
 bool Caches::IsMisbound(const Snapshot& snapshot) const {
   const std::shared_ptr<const Content> content = contents_.Find("", snapshot.bound_content);
-  return content && (content->snapshot_uid != snapshot.meta.uid ||
-                     !IsOfVolume(snapshot, snapshot.volume_handle));
+  return content &&
+         (!RefersTo(*content, snapshot) || !IsOfVolume(snapshot, snapshot.volume_handle));
 }
 
 bool Caches::IsOfVolume(const Snapshot& snapshot, const std::string& volume_handle) const {
@@ -150,29 +149,40 @@ bool Caches::IsReady(const Snapshot& snapshot) const {
   return snapshot.ready_to_use && !snapshot.meta.deleting && IsBound(snapshot);
 }
 
-absl::Time Caches::NewestReadyCut(const Claim& claim, absl::Time now) const {
+Caches::SnapshotPtr Caches::NewestReady(const Claim& claim, absl::Time now) const {
   const auto pv = volumes_.Find("", claim.volume_name);
-  if (pv && !pv->volume_handle.empty())
-    return NewestReadyCut(claim.meta.ns, claim.meta.name, pv->volume_handle, now);
-  return NewestReadyCut(claim.meta.ns, claim.meta.name, now, [&claim](const Snapshot& snapshot) {
-    return snapshot.claim_uid == claim.meta.uid && ProvenIdentity(snapshot);
+  return NewestReady(claim.meta.ns, claim.meta.name, now, [&](const Snapshot& snapshot) {
+    if (pv && !pv->volume_handle.empty()) return IsOfVolume(snapshot, pv->volume_handle);
+    return snapshot.claim_uid == claim.meta.uid && ProvenIdentity(snapshot).has_value();
   });
+}
+
+absl::Time Caches::NewestReadyCut(const Claim& claim, absl::Time now) const {
+  const SnapshotPtr newest = NewestReady(claim, now);
+  return newest ? CutOf(*newest, now) : absl::InfinitePast();
 }
 
 absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim,
                                   const std::string& volume_handle, absl::Time now) const {
-  return NewestReadyCut(ns, claim, now, [&](const Snapshot& snapshot) {
+  const SnapshotPtr newest = NewestReady(ns, claim, now, [&](const Snapshot& snapshot) {
     return IsOfVolume(snapshot, volume_handle);
   });
+  return newest ? CutOf(*newest, now) : absl::InfinitePast();
 }
 
-absl::Time Caches::NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now,
-                                  absl::FunctionRef<bool(const Snapshot&)> counts) const {
-  absl::Time newest = absl::InfinitePast();
+Caches::SnapshotPtr Caches::NewestReady(const std::string& ns, const std::string& claim,
+                                        absl::Time now,
+                                        absl::FunctionRef<bool(const Snapshot&)> counts) const {
+  SnapshotPtr newest;
+  absl::Time newest_cut = absl::InfinitePast();
   auto it = by_claim_.find(ns + "/" + claim);
   if (it == by_claim_.end()) return newest;
   for (const auto& [key, snapshot] : it->second) {
-    if (IsReady(*snapshot) && counts(*snapshot)) newest = std::max(newest, CutOf(*snapshot, now));
+    if (!IsReady(*snapshot) || !counts(*snapshot)) continue;
+    const absl::Time cut = CutOf(*snapshot, now);
+    if (newest && cut <= newest_cut) continue;
+    newest = snapshot;
+    newest_cut = cut;
   }
   return newest;
 }

@@ -134,9 +134,11 @@ class Caches {
     auto it = pins_.find(snapshot.meta.ns + "/" + snapshot.meta.name);
     return it != pins_.end();
   }
-  // Cut of the newest ready snapshot of any origin of this claim's volume; InfinitePast() if there
-  // is none. What another claim of its name left is none: of a claim without a known volume only
-  // what names this claim, and proves it, counts.
+  // The ready snapshot of any origin of this claim's volume with the newest cut; null if there is
+  // none. What another claim of its name left is none: of a claim without a known volume only what
+  // names this claim, and proves it, counts.
+  SnapshotPtr NewestReady(const Claim& claim, absl::Time now) const;
+  // Its cut; InfinitePast() if there is none.
   absl::Time NewestReadyCut(const Claim& claim, absl::Time now) const;
   // Where the volume is known already; "": any.
   absl::Time NewestReadyCut(const std::string& ns, const std::string& claim,
@@ -148,8 +150,8 @@ class Caches {
   static void Move(Index& index, const std::string& from, const std::string& to,
                    const SnapshotKey& key, const SnapshotPtr& snapshot);
   static std::vector<SnapshotPtr> Values(const Index& index, const std::string& key);
-  absl::Time NewestReadyCut(const std::string& ns, const std::string& claim, absl::Time now,
-                            absl::FunctionRef<bool(const Snapshot&)> counts) const;
+  SnapshotPtr NewestReady(const std::string& ns, const std::string& claim, absl::Time now,
+                          absl::FunctionRef<bool(const Snapshot&)> counts) const;
 
   Cache<Policy> policies_;
   Cache<Claim> claims_;

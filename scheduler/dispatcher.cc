@@ -153,7 +153,8 @@ bool Dispatcher::Send(Entry& entry) {
     create->work.post_before =
         std::min(create->start_deadline, loop_.Now() + std::min(kAttemptLimit, quarantine_ / 2));
     job.work = create->work;
-    answer_within = create->work.post_before - loop_.Now() + kAnswerAfterPost;
+    answer_within =
+        std::max(create->work.post_before - loop_.Now(), absl::ZeroDuration()) + kAnswerAfterPost;
   } else {
     job.work = std::get<PruneSnapshots>(entry.body);
   }
@@ -272,17 +273,7 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
   if (!entry.created && (entry.withdrawn || loop_.Now() + delay >= create.start_deadline)) {
     // A POST whose reply was lost may have been carried out all the same.
-    if (const auto known = find_(create.work)) {
-      posting_ -= IsPosting(entry);
-      entry.created = true;
-      create.work.known_uid = known->meta.uid;
-      entry.created_time = loop_.Now();
-      ArmDeadline(entry);
-      Unlink(entry);
-      // It counts against the limits from now on, if it did not before.
-      if (entry.in_cap) return Enqueue(entry);
-      return entry.in_lane ? EnterCap(entry) : EnterLane(entry);
-    }
+    if (const auto known = find_(create.work)) return TakeUp(entry, *known);
     if (entry.withdrawn) return Finish(entry, absl::CancelledError(status.message()));
     return Finish(entry,
                   WithReason(absl::DeadlineExceededError(fmt::format(
@@ -290,7 +281,7 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
                                  MessageOf(status))),
                              Reason::kDeadlineExceeded));
   }
-  metrics_.CountRetry(ReasonOf(status));
+  metrics_.CountRetry(FailureReasonOf(status));
   log_.Info("retry", {{"job", entry.id},
                       {"policy", create.work.policy},
                       {"instant", create.work.identity.instant},
@@ -300,11 +291,27 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
                       {"delay", delay},
                       {"error", status}});
   Move(entry, State::kBackoff);
-  entry.timer = loop_.After(
-      delay, [this, &entry] { entry.in_cap || entry.created ? Enqueue(entry) : EnterCap(entry); });
+  entry.timer = loop_.After(delay, [this, &entry] {
+    const auto known = entry.created ? nullptr : find_(CreateOf(entry).work);
+    if (known) return TakeUp(entry, *known);
+    entry.in_cap || entry.created ? Enqueue(entry) : EnterCap(entry);
+  });
   // One that is known not to be there takes no place of its driver meanwhile, however long it is
-  // refused.
-  if (!entry.created && !absl::IsUnknown(status)) LeaveCap(entry);
+  // refused; but where the server refuses everybody, others are not sent in its stead.
+  const bool all_refused = absl::IsResourceExhausted(status) || absl::IsUnauthenticated(status);
+  if (!entry.created && !absl::IsUnknown(status) && !all_refused) LeaveCap(entry);
+}
+
+void Dispatcher::TakeUp(Entry& entry, const Snapshot& known) {
+  posting_ -= IsPosting(entry);
+  entry.created = true;
+  CreateOf(entry).work.known_uid = known.meta.uid;
+  entry.created_time = loop_.Now();
+  ArmDeadline(entry);
+  Unlink(entry);
+  // It counts against the limits from now on, if it did not before.
+  if (entry.in_cap) return Enqueue(entry);
+  return entry.in_lane ? EnterCap(entry) : EnterLane(entry);
 }
 
 void Dispatcher::ArmDeadline(Entry& entry) {
@@ -329,13 +336,11 @@ void Dispatcher::OnDeadline(const std::string& id) {
     if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace)
       return ArmDeadline(entry);
     const auto known = find_(create.work);
-    std::string cause = known && !known->error.empty() ? known->error : MessageOf(entry.last_error);
-    if (cause.empty()) cause = "no error was reported";
-    // As an executor says it (executor/decide.cc), where none was there to say it.
-    return Finish(entry, WithReason(absl::DeadlineExceededError(fmt::format(
-                                        "not ready within {}: {}",
-                                        absl::FormatDuration(create.work.ready_timeout), cause)),
-                                    Reason::kNotReadyInTime));
+    // No executor was there to say it.
+    return Finish(entry,
+                  NotReadyInTime(create.work.ready_timeout, known && !known->error.empty()
+                                                                ? known->error
+                                                                : MessageOf(entry.last_error)));
   }
   if (loop_.Now() < create.start_deadline) return ArmDeadline(entry);
   // A sent attempt cannot POST any more (post_before): its answer, or its loss, ends the job,
@@ -350,14 +355,20 @@ void Dispatcher::OnDeadline(const std::string& id) {
 absl::Status Dispatcher::WaitsFor(const Entry& entry) const {
   if (pool_.connected() == 0)
     return WithReason(absl::UnavailableError("no executor is connected"), Reason::kNoExecutor);
+  const Target& target = std::get<Create>(entry.body).work.target;
   switch (entry.state) {
     case State::kLane:
-      return absl::UnavailableError("another snapshot of the volume was being taken all the time");
+      return absl::UnavailableError(fmt::format(
+          "another snapshot of PersistentVolumeClaim {}/{} was being taken all the time", target.ns,
+          target.claim));
     case State::kCap:
       return absl::UnavailableError(
-          "the driver's limit of snapshots being taken was reached all the time");
+          fmt::format("{} snapshots of driver {} were being taken all the time, its maxCreating",
+                      profiles_.Of(target.driver).max_creating, target.driver));
     default:
-      return WithReason(absl::UnavailableError("no executor has a free slot"), Reason::kNoExecutor);
+      return WithReason(
+          absl::UnavailableError("no executor has a free slot: start more, or raise --capacity"),
+          Reason::kNoExecutor);
   }
 }
 

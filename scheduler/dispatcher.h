@@ -50,7 +50,7 @@ class Dispatcher {
              const DriverProfiles& profiles, absl::Duration quarantine, Find find);
 
   void Start(int64_t epoch) { epoch_ = epoch; }
-  // The clock is too far off to act (design section 5): nothing new is sent until it is right
+  // The clock is too far off to act (common/model/clock.h): nothing new is sent until it is right
   // again.
   void SetPaused(bool paused);
 
@@ -108,6 +108,8 @@ class Dispatcher {
   void ReleaseCut(Entry& entry);
   void MarkCreated(Entry& entry, const std::string& uid, absl::Time created);
   void Failed(Entry& entry, const absl::Status& status);
+  // It was asked for unseen, and is there: only its end must be learnt.
+  void TakeUp(Entry& entry, const Snapshot& known);
   void ArmDeadline(Entry& entry);
   void OnDeadline(const std::string& id);
   // What holds up one that has not been sent.

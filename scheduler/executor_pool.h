@@ -42,7 +42,8 @@ class ExecutorPool {
   // is wrong, it does not reach the API server) gets it only if no other has room. Prunes have half
   // of the slots at most: creates do not wait behind deletes that hang. False: nobody has room.
   bool TrySend(const Job& job, bool created);
-  // Asks the executor to end a job that it has not POSTed yet; the answer comes as its event.
+  // Asks the executor to end a job that it has not POSTed yet, or a prune before its next
+  // delete; the answer comes as its event.
   // False: the job is nowhere.
   bool Cancel(const std::string& job_id);
   // Cancels it, and hears nothing of it any more: its executor has not answered for too long.

@@ -59,7 +59,8 @@ int Main(int argc, char** argv) {
                       "Fires snapshot policies, gives jobs to executors and keeps the record.");
   AddDaemonFlags(parser, options);
   parser.AddAddresses("executor", &options.executors, "an executor's gRPC address; repeatable");
-  parser.Add("driver-profiles", &options.driver_profiles, "YAML file with limits per CSI driver");
+  parser.Add("driver-profiles", &options.driver_profiles,
+             "YAML file: drivers: {NAME or default: {maxCreating: 32, readyTimeout: 10m}}");
   parser.Add("watch-namespace", &options.watch_namespaces,
              "only policies of this namespace; repeatable; default all");
   parser.Add("prune-quarantine", &options.prune_quarantine,

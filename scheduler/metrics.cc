@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include "common/model/names.h"
+#include "common/model/retention.h"
 #include "scheduler/caches.h"
 #include "scheduler/dispatcher.h"
 #include "scheduler/executor_pool.h"
@@ -15,14 +17,20 @@ namespace {
 double Timestamp(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
 
 // By when, as the policy's schedule has it, the claim must have a ready snapshot that is newer than
-// `cut`. Nothing is due of a time before there was the claim, or the schedule.
+// `newest`, its newest one, if it has any. Nothing is due of a time before there was the claim, or
+// the schedule.
 std::optional<absl::Time> RpoDeadline(const PolicyState& state, const Claim& claim,
-                                      absl::Time cut) {
+                                      const Snapshot* newest, absl::Time now) {
   const Policy& policy = *state.policy;
   if (policy.spec.suspend || !state.schedule) return std::nullopt;
   const absl::Time since = state.schedule_since.value_or(policy.meta.created);
-  return state.schedule->cron.Next(std::max({cut, claim.meta.created, since}),
-                                   state.schedule->zone);
+  absl::Time covered = std::max(claim.meta.created, since);
+  if (newest) {
+    // A cut is told in whole seconds: one of ours may seem to be older than its instant.
+    const auto instant = ProvenIdentity(*newest) ? ParseInstant(newest->instant) : std::nullopt;
+    covered = std::max({covered, CutOf(*newest, now), instant.value_or(absl::InfinitePast())});
+  }
+  return state.schedule->cron.Next(covered, state.schedule->zone);
 }
 
 }  // namespace
@@ -149,11 +157,10 @@ void SchedulerMetrics::Collect(const Caches& caches, const Runs& runs, const Exe
         ++volumes;
         const std::vector<std::string> claim_labels = {claim.meta.ns, claim.meta.name,
                                                        policy.meta.name};
-        const absl::Time cut = caches.NewestReadyCut(claim, now);
-        const bool none = cut == absl::InfinitePast();
-        without += none;
-        last.samples.push_back({claim_labels, none ? 0 : Timestamp(cut)});
-        if (const auto deadline = RpoDeadline(state, claim, cut))
+        const auto newest = caches.NewestReady(claim, now);
+        without += !newest;
+        last.samples.push_back({claim_labels, newest ? Timestamp(CutOf(*newest, now)) : 0});
+        if (const auto deadline = RpoDeadline(state, claim, newest.get(), now))
           rpo.samples.push_back({claim_labels, Timestamp(*deadline)});
         const auto [ready, unready] = by_claim[claim.meta.uid];
         count.samples.push_back({{claim.meta.ns, claim.meta.name, policy.meta.name, "true"},

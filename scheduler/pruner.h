@@ -69,7 +69,7 @@ class Pruner {
   };
   void Arm(const std::string& policy_uid, absl::Duration delay);
   void Evaluate(const std::string& policy_uid);
-  // Tells of snapshots that are being deleted and do not go (design section 7), once.
+  // Tells of snapshots that are being deleted and do not go, once.
   void TellHanging(const std::string& policy_uid, Entry& entry, const PolicyState* state,
                    const std::vector<Caches::SnapshotPtr>& snapshots);
   // Plans all series of the policy in one namespace; the job where there are candidates.

@@ -234,7 +234,10 @@ void Runs::Fire(PolicyState& state) {
                             .starting_deadline = spec.starting_deadline,
                             .run_latest = spec.run_latest});
   if (due.since_ahead)
-    Warn(state, "WatermarkInFuture", "the last schedule time is in the future: it is not obeyed");
+    Warn(state, "WatermarkInFuture",
+         fmt::format(
+             "{}, up to which instants are accounted for, is in the future: it is not obeyed",
+             FormatInstant(state.fired_up_to)));
   state.fired_up_to = due.up_to;
   state.next = due.next;
   ticker_.Set(state.policy->meta.uid, state.next);
@@ -248,12 +251,13 @@ void Runs::Fire(PolicyState& state) {
 
 void Runs::StartRun(PolicyState& state, absl::Time instant) {
   metrics_.ObserveSkew(loop_.Now() - instant);
+  // Where clocks were set back, an instant comes again.
+  if (state.open.contains(instant)) return;
+  state.missed_runs -= static_cast<int64_t>(state.missed.erase(instant));
   if (state.open.size() >= kMaxOpenRuns) {
     return RecordSkipped(state, instant, Reason::kTooManyOpen,
                          fmt::format("{} earlier runs have not settled yet", state.open.size()));
   }
-  // Where clocks were set back, an instant comes again.
-  if (state.open.contains(instant)) return;
   state.history.erase(instant);
   Run& run = state.open[instant];
   run.instant = instant;
@@ -298,7 +302,7 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
       AskOrBlock(state, run, volume, *std::move(target));
     } else {
       if (pv) volume.driver = pv->driver;
-      Conclude(state, run, volume, Outcome::kFailed, ReasonOf(target.status()),
+      Conclude(state, run, volume, Outcome::kFailed, FailureReasonOf(target.status()),
                MessageOf(target.status()));
     }
   }
@@ -309,10 +313,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     if (instant != run.instant) continue;
     RunVolume& volume = run.volumes[snapshot->claim_uid];
     if (!volume.job_id.empty() || volume.final()) continue;
-    std::erase_if(blocked_, [&state, &run, &claim_uid = snapshot->claim_uid](const auto& blocked) {
-      return blocked->policy_uid == state.policy->meta.uid && blocked->instant == run.instant &&
-             blocked->claim_uid == claim_uid;
-    });
+    blocked_.erase({state.policy->meta.uid, snapshot->claim_uid, run.instant});
     volume.claim = snapshot->source_claim;
     volume.claim_uid = snapshot->claim_uid;
     volume.snapshot = snapshot->meta.name;
@@ -369,61 +370,55 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
   volume.driver = target.driver;
   if (HeldUntil(state, run.instant, target) <= loop_.Now())
     return Ask(state, run, volume, target, "");
-  auto blocked = std::make_unique<Blocked>(Blocked{.policy_uid = state.policy->meta.uid,
-                                                   .claim_uid = volume.claim_uid,
-                                                   .instant = run.instant,
-                                                   .target = std::move(target)});
-  Blocked* waiting = blocked.get();
-  waiting->deadline =
-      loop_.After(run.start_deadline - loop_.Now(), [this, waiting] { OnOverlap(*waiting); });
-  blocked_.push_back(std::move(blocked));
+  const BlockedKey key(state.policy->meta.uid, volume.claim_uid, run.instant);
+  blocked_.insert_or_assign(key, Blocked{.target = std::move(target),
+                                         .deadline = loop_.After(run.start_deadline - loop_.Now(),
+                                                                 [this, key] { OnOverlap(key); })});
   Unblock(state, volume.claim_uid);  // when the time has come
 }
 
-void Runs::OnOverlap(Blocked& waiting) {
-  const auto [state, run] = FindOpen(waiting.policy_uid, waiting.instant);
+void Runs::OnOverlap(const BlockedKey& key) {
+  const auto& [policy_uid, claim_uid, instant] = key;
+  const auto [state, run] = FindOpen(policy_uid, instant);
   if (state && !state->recovered) {
     // What it waits for, and whether it exists, is not known yet.
-    waiting.deadline = loop_.After(kRecoverSoon, [this, &waiting] { OnOverlap(waiting); });
+    blocked_.at(key).deadline = loop_.After(kRecoverSoon, [this, key] { OnOverlap(key); });
     return;
   }
-  const auto it = std::find_if(blocked_.begin(), blocked_.end(),
-                               [&waiting](const auto& b) { return b.get() == &waiting; });
-  const std::unique_ptr<Blocked> owned = std::move(*it);
-  blocked_.erase(it);
-  if (!run || run->volumes.at(owned->claim_uid).final()) return;
-  Conclude(*state, *run, run->volumes.at(owned->claim_uid), Outcome::kSkipped, Reason::kOverlap,
+  blocked_.erase(key);
+  RunVolume* const volume = run ? run->Find(claim_uid) : nullptr;
+  if (!volume || volume->final()) return;
+  Conclude(*state, *run, *volume, Outcome::kSkipped, Reason::kOverlap,
            "an earlier snapshot of the volume was still under way at the starting deadline");
-  CheckRun(*state, owned->instant);
+  CheckRun(*state, instant);
 }
 
 void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
   // The oldest one that waits for this volume; the next waits for it in turn.
-  auto best = blocked_.end();
-  for (auto it = blocked_.begin(); it != blocked_.end(); ++it) {
-    if ((*it)->policy_uid == state.policy->meta.uid && (*it)->claim_uid == claim_uid &&
-        (best == blocked_.end() || (*it)->instant < (*best)->instant)) {
-      best = it;
-    }
-  }
-  if (best == blocked_.end()) return;
-  const absl::Time held = HeldUntil(state, (*best)->instant, (*best)->target);
-  if (held > loop_.Now()) {
-    (*best)->again =
-        held == absl::InfiniteFuture()
-            ? Timer()
-            : loop_.After(held - loop_.Now(), [this, uid = state.policy->meta.uid, claim_uid] {
-                if (auto it = states_.find(uid); it != states_.end())
-                  Unblock(it->second, claim_uid);
-              });
+  const std::string& uid = state.policy->meta.uid;
+  const auto oldest = blocked_.lower_bound({uid, claim_uid, absl::InfinitePast()});
+  if (oldest == blocked_.end() || std::get<0>(oldest->first) != uid ||
+      std::get<1>(oldest->first) != claim_uid) {
     return;
   }
-  const std::unique_ptr<Blocked> owned = std::move(*best);
-  blocked_.erase(best);
-  const auto run = state.open.find(owned->instant);
-  if (run == state.open.end() || run->second.volumes.at(claim_uid).final())
-    return Unblock(state, claim_uid);
-  Ask(state, run->second, run->second.volumes.at(claim_uid), owned->target, "");
+  const absl::Time instant = std::get<2>(oldest->first);
+  Blocked& blocked = oldest->second;
+  const absl::Time held = HeldUntil(state, instant, blocked.target);
+  if (held > loop_.Now()) {
+    blocked.again = held == absl::InfiniteFuture()
+                        ? Timer()
+                        : loop_.After(held - loop_.Now(), [this, uid, claim_uid] {
+                            if (auto it = states_.find(uid); it != states_.end())
+                              Unblock(it->second, claim_uid);
+                          });
+    return;
+  }
+  const Blocked owned = std::move(blocked);
+  blocked_.erase(oldest);
+  const auto run = state.open.find(instant);
+  RunVolume* const volume = run == state.open.end() ? nullptr : run->second.Find(claim_uid);
+  if (!volume || volume->final()) return Unblock(state, claim_uid);
+  Ask(state, run->second, *volume, owned.target, "");
 }
 
 void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
@@ -479,7 +474,7 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
   } else if (absl::IsCancelled(status)) {
     Conclude(*state, *run, volume, Outcome::kCancelled, Reason::kNone, MessageOf(status));
   } else {
-    Conclude(*state, *run, volume, Outcome::kFailed, ReasonOf(status), MessageOf(status));
+    Conclude(*state, *run, volume, Outcome::kFailed, FailureReasonOf(status), MessageOf(status));
     // What became ready while the verdict was on its way changes no more.
     if (const auto known = caches_.snapshots().Find(state->policy->meta.ns, volume.snapshot);
         known && ProvenIdentity(*known)) {
@@ -491,7 +486,6 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
 
 void Runs::Conclude(PolicyState& state, Run& run, RunVolume& volume, Outcome outcome, Reason reason,
                     const std::string& message) {
-  if (outcome == Outcome::kFailed && reason == Reason::kNone) reason = Reason::kApiUnavailable;
   volume.outcome = outcome;
   volume.reason = reason;
   volume.message = Truncate(message, kMaxMessage);
@@ -526,7 +520,8 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
   if (it == state.open.end()) return;
   Run& run = it->second;
   const std::string uid = state.policy->meta.uid;
-  if (!run.posted_time && run.AllPosted()) {
+  const bool closed = loop_.Elapsed() >= run.open_until;  // no volume comes into it any more
+  if (!run.posted_time && run.AllPosted() && closed) {
     run.posted_time = loop_.Now();
     if (run.open_until == -absl::InfiniteDuration()) run.timer.Cancel();
     // The watermark passes a run only when all before it were posted too.
@@ -537,7 +532,7 @@ void Runs::CheckRun(PolicyState& state, absl::Time instant) {
     if (!run.AllFinal()) handlers_.dirty(uid, kSettleSoon);
     if (state.recovered) JudgeMissed(state);
   }
-  if (!run.posted_time || !run.AllFinal() || loop_.Elapsed() < run.open_until) return;
+  if (!run.posted_time || !run.AllFinal()) return;
   run.completion_time = loop_.Now();
   const RunRecord record = ToRecord(run);
   if (record.state == RunState::kSucceeded) state.last_successful = run.completion_time;
@@ -567,24 +562,29 @@ void Runs::WithdrawAll(PolicyState& state) {
   for (const std::string& job : jobs) dispatcher_.Withdraw(job);
 }
 
+std::vector<Runs::BlockedKey> Runs::BlockedOf(const PolicyState& state,
+                                              const std::string& claim_uid) const {
+  const std::string& uid = state.policy->meta.uid;
+  std::vector<BlockedKey> keys;
+  for (auto it = blocked_.lower_bound({uid, claim_uid, absl::InfinitePast()});
+       it != blocked_.end() && std::get<0>(it->first) == uid &&
+       (claim_uid.empty() || std::get<1>(it->first) == claim_uid);
+       ++it) {
+    keys.push_back(it->first);
+  }
+  return keys;
+}
+
 void Runs::ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
                            Reason reason, const std::string& message) {
-  std::vector<std::unique_ptr<Blocked>> dropped;
-  for (auto it = blocked_.begin(); it != blocked_.end();) {
-    if ((*it)->policy_uid == state.policy->meta.uid &&
-        (claim_uid.empty() || (*it)->claim_uid == claim_uid)) {
-      dropped.push_back(std::move(*it));
-      it = blocked_.erase(it);
-    } else {
-      ++it;
-    }
-  }
-  for (const auto& blocked : dropped) {
-    auto run = state.open.find(blocked->instant);
-    if (run == state.open.end()) continue;
-    Conclude(state, run->second, run->second.volumes.at(blocked->claim_uid), outcome, reason,
-             message);
-    CheckRun(state, blocked->instant);
+  for (const BlockedKey& key : BlockedOf(state, claim_uid)) {
+    blocked_.erase(key);
+    const auto& [policy_uid, blocked_claim, instant] = key;
+    const auto run = state.open.find(instant);
+    RunVolume* const volume = run == state.open.end() ? nullptr : run->second.Find(blocked_claim);
+    if (!volume) continue;
+    Conclude(state, run->second, *volume, outcome, reason, message);
+    CheckRun(state, instant);
   }
 }
 

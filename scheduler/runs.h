@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -83,7 +84,7 @@ class Runs {
   void OnSynced();
   // The Lease shows no higher epoch than ours, whatever a status claims.
   void OnEpochConfirmed();
-  // The clock is too far off (design section 5): nothing fires.
+  // The clock is too far off (common/model/clock.h): nothing fires.
   void SetPaused(bool paused);
 
   void PolicyChanged(const std::shared_ptr<const Policy>& before,
@@ -122,7 +123,8 @@ class Runs {
   // As a schedule's hash: what the spec says now began at no time that is known.
   static constexpr char kUnknownSchedule[] = "unknown";
 
-  struct Blocked;
+  // By policy UID, claim UID and instant.
+  using BlockedKey = std::tuple<std::string, std::string, absl::Time>;
 
   // The Lease alone tells who schedules: any status can be written by who owns its namespace.
   bool Outranked(const Policy& policy);
@@ -169,7 +171,7 @@ class Runs {
   absl::Time HeldUntil(const PolicyState& state, absl::Time instant, const Target& target) const;
   absl::Duration ReadyTimeout(const Policy& policy, const Target& target) const;
   void AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target);
-  void OnOverlap(Blocked& waiting);
+  void OnOverlap(const BlockedKey& key);
   void Unblock(PolicyState& state, const std::string& claim_uid);
   std::pair<PolicyState*, Run*> FindOpen(const std::string& policy_uid, absl::Time instant);
   void OnProgress(const std::string& policy_uid, absl::Time instant, const std::string& claim_uid,
@@ -184,6 +186,8 @@ class Runs {
   // Snapshots that retention keeps for a claim: as its last, or as its source.
   void ClaimFreed(const std::shared_ptr<const Claim>& before,
                   const std::shared_ptr<const Claim>& after);
+  // Of all its claims where `claim_uid` is "".
+  std::vector<BlockedKey> BlockedOf(const PolicyState& state, const std::string& claim_uid) const;
   void ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
                        Reason reason, const std::string& message);
   void AmendLate(PolicyState& state);
@@ -202,10 +206,8 @@ class Runs {
   void Warn(const PolicyState& state, std::string_view reason, const std::string& message);
 
   struct Blocked {
-    std::string policy_uid, claim_uid;
-    absl::Time instant;
     Target target;
-    Timer deadline, again;
+    Timer deadline, again = {};
   };
 
   EventLoop& loop_;
@@ -219,8 +221,8 @@ class Runs {
   Ticker ticker_;
   int64_t epoch_ = 0;
   bool started_ = false, recovered_ = false, paused_ = false;
-  std::map<std::string, PolicyState> states_;      // by policy UID
-  std::vector<std::unique_ptr<Blocked>> blocked_;  // waiting for an earlier snapshot of the volume
+  std::map<std::string, PolicyState> states_;  // by policy UID
+  std::map<BlockedKey, Blocked> blocked_;      // waiting for an earlier snapshot of the volume
   std::set<std::pair<std::string, std::string>> outranked_;  // namespace and name of policies
   int64_t refuted_ = 0;                                      // the higher epoch that is none
 };

@@ -151,9 +151,7 @@ void Runs::CompleteOpen(PolicyState& state, const TakenUp& taken_up) {
   for (const auto& [instant, run] : state.open) fired_before.push_back(instant);
   for (const absl::Time instant : fired_before) CheckRun(state, instant);
   std::set<std::string> waiting;
-  for (const auto& blocked : blocked_) {
-    if (blocked->policy_uid == uid) waiting.insert(blocked->claim_uid);
-  }
+  for (const BlockedKey& key : BlockedOf(state, "")) waiting.insert(std::get<1>(key));
   for (const std::string& claim_uid : waiting) Unblock(state, claim_uid);
   JudgeMissed(state);
   AmendLate(state);
@@ -187,8 +185,8 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
   const auto it = state.open.find(instant);
   if (it == state.open.end()) return;
   Run& open = it->second;
-  if (complete && open.generation == state.policy->meta.generation && state.schedule &&
-      !state.policy->spec.suspend) {
+  if (complete && !state.gone && open.generation == state.policy->meta.generation &&
+      state.schedule && !state.policy->spec.suspend) {
     // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
     // until the starting deadline.
     SelectInto(state, open);
@@ -222,13 +220,16 @@ void Runs::UncountUnnamed(Run& run) {
 void Runs::CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
   CountOf(run.carried, outcome) += count;
   metrics_.CountOutcome("", outcome, reason, count);
-  log_.Warning("rest of run", {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
-                               {"instant", FormatInstant(run.instant)},
-                               {"volumes", count},
-                               {"outcome", ToString(outcome)},
-                               {"reason", ToString(reason)}});
+  log_.Warning("volumes of run not finished",
+               {{"policy", state.policy->meta.ns + "/" + state.policy->meta.name},
+                {"instant", FormatInstant(run.instant)},
+                {"volumes", count},
+                {"outcome", ToString(outcome)},
+                {"reason", ToString(reason)}});
   if (reason != Reason::kNone)
-    Warn(state, ToString(reason), fmt::format("{} volumes of an unfinished run", count));
+    Warn(state, ToString(reason),
+         fmt::format("{} volumes of the run of {} were not finished", count,
+                     FormatInstant(run.instant)));
 }
 
 void Runs::JudgeMissed(PolicyState& state) {
@@ -311,8 +312,8 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
   const std::optional<Identity> identity = ProvenIdentity(*after);
   const std::optional<absl::Time> instant = ParseInstant(after->instant);
   if (!identity || !instant) return;
-  const bool counted = state.missed.erase(*instant) > 0;
   const bool known = state.open.contains(*instant) || state.history.contains(*instant);
+  const bool counted = !known && state.missed.erase(*instant) > 0;
   const bool judged =
       *instant <= state.fired_up_to &&
       std::find(state.unjudged.begin(), state.unjudged.end(), *instant) == state.unjudged.end();
@@ -413,9 +414,8 @@ void Runs::Abandon(PolicyState& state, absl::Time instant) {
   if (it == state.open.end()) return;
   const Run run = std::move(it->second);
   state.open.erase(it);
-  std::erase_if(blocked_, [&](const auto& blocked) {
-    return blocked->policy_uid == state.policy->meta.uid && blocked->instant == instant;
-  });
+  for (const auto& [claim_uid, volume] : run.volumes)
+    blocked_.erase({state.policy->meta.uid, claim_uid, instant});
   for (const auto& [claim_uid, volume] : run.volumes) {
     // One that was posted runs to its end, and nobody listens.
     if (!volume.job_id.empty() && !volume.posted) dispatcher_.Withdraw(volume.job_id);

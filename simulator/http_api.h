@@ -25,11 +25,11 @@ namespace snapkeeper {
 // read only.
 //
 // Besides, for faults at run time:
-//   GET, PUT /simulator/classes/NAME       the behaviour of a VolumeSnapshotClass
-//   (simulator/behaviour.h); PUT changes the fields it names GET, POST /simulator/volumes/NS/CLAIM
-//   {"data": N}, the content of a volume; POST writes to it once GET /simulator/snapshots/NS/NAME
-//   {"data": N}, the content of a snapshot POST /simulator/expire                 forgets the
-//   history: watches from the past are 410
+// - GET /simulator/classes/NAME: the behaviour of a VolumeSnapshotClass (simulator/behaviour.h);
+//   PUT changes the fields it names.
+// - GET /simulator/volumes/NS/CLAIM: {"data": N}, the content of a volume; POST writes to it once.
+// - GET /simulator/snapshots/NS/NAME: {"data": N}, the content of a snapshot.
+// - POST /simulator/expire: forgets the history; watches from the past are 410.
 //
 // The store must keep text (StoreOptions::keep_text). Requests are handled on the loop, which must
 // be turned; made and destroyed on the loop's thread or while nobody turns it.

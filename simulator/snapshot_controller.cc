@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/kube/json.h"
+#include "common/model/names.h"
 #include "simulator/validation.h"
 
 namespace snapkeeper {
@@ -54,11 +55,6 @@ bool RemoveFinalizers(json& object) {
   const bool changed = rest.size() != it->size();
   *it = std::move(rest);
   return changed;
-}
-
-bool RefersTo(const Content& content, const Snapshot& snapshot) {
-  return content.snapshot_uid == snapshot.meta.uid && content.snapshot_ns == snapshot.meta.ns &&
-         content.snapshot_name == snapshot.meta.name;
 }
 
 }  // namespace

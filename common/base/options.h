@@ -22,7 +22,7 @@ namespace snapkeeper {
 // SNAPKEEPER_SOME_FLAG in the environment, where lists are separated by commas and an empty text
 // counts as unset, and the key some-flag of the YAML file that --config names.
 //
-//   DaemonOptions o;
+//   ExecutorOptions o;
 //   OptionParser parser("snapkeeper-executor", "Takes and prunes snapshots.");
 //   parser.Add("capacity", &o.capacity, "jobs at a time before their snapshot exists");
 //   const auto stop = parser.Parse(argc, argv, getenv, [&o] { return Validate(o); });
@@ -45,8 +45,7 @@ class OptionParser {
 
   OptionParser(std::string_view program, std::string_view description);
 
-  // The pointers must stay valid until Parse returns. The last form accepts each text that `set`
-  // accepts.
+  // The pointers must stay valid until Parse returns.
   void Add(std::string_view flag, std::string* value, std::string_view help);
   void Add(std::string_view flag, std::vector<std::string>* values,
            std::string_view help);  // repeatable

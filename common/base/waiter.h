@@ -5,9 +5,9 @@
 
 namespace snapkeeper {
 
-// The only code that reads a clock or sleeps. One per event loop. A daemon's waiter is libcurl's
-// multi interface (common/http/curl_transport.h); simulation has one whose time is advanced by the
-// test.
+// What decisions know of time, and where a loop sleeps (a line of the log and a Date header read
+// the wall clock themselves). One per event loop. A daemon's waiter is libcurl's multi interface
+// (common/http/curl_transport.h); simulation has one whose time is advanced by the test.
 class Waiter {
  public:
   virtual ~Waiter() = default;

@@ -109,8 +109,8 @@ class HealthMonitor {
 //   const auto daemon = Daemon::Start(options, "snapkeeper-executor");
 //   if (!daemon) return 1;
 //   Executor executor(daemon->loop(), daemon->api(), …);
-//   return daemon->Run({{name, service}}, {{"snapshots", …}}, [&] { executor.Drain([&] {
-//   daemon->Stop(0); }); });
+//   return daemon->Run({{name, service}}, {{"snapshots", …}},
+//                      [&] { executor.Drain([&] { daemon->Stop(0); }); });
 //
 // The thread that runs it is the loop's.
 class Daemon {

@@ -21,16 +21,14 @@ namespace snapkeeper {
 // and Wake() end one epoll_wait; `done` and `on_data` run from within Wait.
 //
 // - Whole answers share a pool of kept-alive connections, at most `max_unary` requests at a time;
-// further ones queue,
-//   their deadline running. An exchange with `on_data` has a connection of its own and does not
-//   count.
+//   further ones queue, their deadline running. An exchange with `on_data` has a connection of its
+//   own and does not count.
 // - Sends once. libcurl repeats a request by itself where a kept-alive connection turns out to be
-// dead before a byte of
-//   the answer; this is left to GET and HEAD. Others end with Unavailable: the server may or may
-//   not have acted.
+//   dead before a byte of the answer; this is left to GET and HEAD. Others end with Unavailable:
+//   the server may or may not have acted.
 // - Never follows redirects, uses a proxy of the environment, or asks for compression.
 // - A whole answer is at most 64 MiB: DataLoss beyond. InvalidArgument for what is not an
-// http(s) URL.
+//   http(s) URL.
 // - Ignores SIGPIPE for the whole process, once constructed.
 //
 // Loop thread only, but for Now, Elapsed and Wake. Destroying it drops what is under way without a

@@ -544,7 +544,7 @@ absl::Status MapStatus(int code, const ServerStatus& server, const std::string& 
       if (server.causes.contains("ResourceVersionTooLarge")) return absl::OutOfRangeError(message);
       return absl::DeadlineExceededError(message);
     default:
-      return code >= 500 ? absl::UnavailableError(message) : absl::UnknownError(message);
+      return absl::UnavailableError(message);
   }
 }
 

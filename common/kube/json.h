@@ -31,7 +31,8 @@ std::string PathOf(Kind kind, std::string_view ns, std::string_view name = "");
 // unknown fields are ignored.
 absl::StatusOr<ObjectPtr> ObjectFromJson(Kind kind, const nlohmann::json& json);
 
-// The object that a job creates (design section 4).
+// The object that a job creates: name, labels and annotations that prove its identity
+// (ProvenIdentity), and the claim as its source.
 nlohmann::json SnapshotToJson(const CreateSnapshot& job);
 // {"metadata":{"resourceVersion":…},"status":{…}}: every field of the status is written (null where
 // absent), so that a merge patch replaces it whole; but recentRuns where there are none, which a
@@ -70,7 +71,8 @@ struct ListPage {
 // resourceVersion. Any thread.
 absl::StatusOr<ListPage> ParsePage(Kind kind, std::string_view text);
 
-// One event of a watch. An object that could not be read makes it a bookmark.
+// One event of a watch. An object that could not be read counts as deleted: nothing is decided on a
+// state of it that is no longer so.
 struct WatchFrame {
   WatchEvent event;
   std::optional<Unreadable> unreadable;

@@ -83,7 +83,7 @@ enum class Phase { kAccepted, kCreated, kCut, kReady, kDone };
 std::string_view ToString(Phase phase);
 
 // One step of a job as an executor tells it. Phases only go forward; kDone is the last and carries
-// the status. For CreateSnapshot kOk on kDone means: was ready, bound both ways and of the right
+// the status. For CreateSnapshot, Ok on kDone means: was ready, bound both ways and of the right
 // volume when the executor looked.
 struct JobEvent {
   std::string job_id;
@@ -97,7 +97,7 @@ struct JobEvent {
   bool operator==(const JobEvent&) const = default;
 };
 
-// The messages of one ExecuteJobs stream (design section 8).
+// The messages of one ExecuteJobs stream (proto/snapkeeper/executor/v1/executor_service.proto).
 inline constexpr int kProtocolVersion = 1;
 // Both ends of a stream send one this often, and take the other for dead after kDeadBeats without
 // anything.

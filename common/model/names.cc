@@ -81,6 +81,11 @@ std::string SnapshotName(const Identity& identity, std::string_view claim_name) 
   return prefix + "-" + ShortHash(Lines(identity, '\n') + "\n");
 }
 
+bool RefersTo(const Content& content, const Snapshot& snapshot) {
+  return content.snapshot_uid == snapshot.meta.uid && content.snapshot_ns == snapshot.meta.ns &&
+         content.snapshot_name == snapshot.meta.name;
+}
+
 std::optional<Identity> ProvenIdentity(const Snapshot& snapshot) {
   Identity identity{snapshot.policy_uid, snapshot.instant, snapshot.claim_uid};
   const bool manual = identity.instant == kManualInstant;

@@ -55,6 +55,10 @@ struct Identity {
 // "snapkeeper/v1\nPOLICY\nINSTANT\nPVC\n".
 std::string SnapshotName(const Identity& identity, std::string_view claim_name);
 
+// The content names this snapshot as its own; whether the snapshot names the content is for the
+// caller to know (external-snapshotter pkg/utils/util.go IsVolumeSnapshotRefSet).
+bool RefersTo(const Content& content, const Snapshot& snapshot);
+
 // The identity that `snapshot` claims to have and its name proves: name, labels and annotation
 // agree, and the source is the claim named. nullopt for foreign objects, also with our labels and
 // annotations copied onto them.

@@ -134,7 +134,7 @@ struct CompiledSchedule {
 absl::StatusOr<CompiledSchedule> CompileSchedule(const PolicySpec& spec);
 
 // Of schedule, time zone and suspend: when it differs from status.scheduleHash, the past is not
-// fired (design section 5).
+// fired (docs/life_of_a_snapshot.md, step 1).
 std::string ScheduleHash(const PolicySpec& spec);
 
 }  // namespace snapkeeper

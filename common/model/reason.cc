@@ -1,6 +1,7 @@
 #include "common/model/reason.h"
 
 #include <absl/strings/cord.h>
+#include <fmt/format.h>
 
 #include <array>
 #include <string>
@@ -72,6 +73,11 @@ Reason ReasonOf(const absl::Status& status) {
   return ParseReason(Payload(status, kReasonPayload)).value_or(Reason::kNone);
 }
 
+Reason FailureReasonOf(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kNone ? Reason::kApiUnavailable : reason;
+}
+
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
   status.SetPayload(kRetryAfterPayload, absl::Cord(absl::FormatDuration(delay)));
   return status;
@@ -85,6 +91,13 @@ absl::Duration RetryAfterOf(const absl::Status& status) {
 
 std::string MessageOf(const absl::Status& status) {
   return std::string(status.message().data(), status.message().size());
+}
+
+absl::Status NotReadyInTime(absl::Duration ready_timeout, std::string_view cause) {
+  return WithReason(absl::DeadlineExceededError(
+                        fmt::format("not ready within {}: {}", absl::FormatDuration(ready_timeout),
+                                    cause.empty() ? "no error was reported" : cause)),
+                    Reason::kNotReadyInTime);
 }
 
 bool IsRetryable(const absl::Status& status) {

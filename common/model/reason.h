@@ -49,6 +49,8 @@ std::optional<Reason> ParseReason(std::string_view word);
 absl::Status WithReason(absl::Status status, Reason reason);
 // kNone where none was attached.
 Reason ReasonOf(const absl::Status& status);
+// Of a failure that is to be told: ApiUnavailable where none was attached.
+Reason FailureReasonOf(const absl::Status& status);
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 // Zero where none was attached.
 absl::Duration RetryAfterOf(const absl::Status& status);
@@ -57,9 +59,14 @@ absl::Duration RetryAfterOf(const absl::Status& status);
 // is.
 std::string MessageOf(const absl::Status& status);
 
+// How an attempt ends whose snapshot is older than `ready_timeout`: `cause` is what was last heard
+// of it, "" for nothing.
+absl::Status NotReadyInTime(absl::Duration ready_timeout, std::string_view cause);
+
 // Whether the same attempt may succeed later, or elsewhere: Unavailable, ResourceExhausted,
-// Aborted, Unauthenticated (tokens rotate), Internal, Unknown, DeadlineExceeded and Unimplemented
-// (an older executor); never when a Reason says that only the user can mend it.
+// Aborted, Unauthenticated (tokens rotate), Internal, Unknown, DeadlineExceeded, Unimplemented (an
+// older executor), and FailedPrecondition with DriverUnhealthy (a 404 of no object); never when a
+// Reason says that only the user can mend it.
 bool IsRetryable(const absl::Status& status);
 
 }  // namespace snapkeeper

@@ -85,11 +85,11 @@ struct RetentionPlan {
   std::vector<Decision> Pruned() const;
 };
 
-// Design section 7, rules 1 to 6; pure, the same in the scheduler and in the executor. `members`
-// are all snapshots of one PVC that are known: the series (scheduled = true) and any others of the
-// same PVC (manual, foreign, other policies), which are never pruned here but count as "ready, of
-// any origin" in rules 4 and 6. `rule` absent: the policy is gone; only rule 6 prunes, with a 24 h
-// ttl.
+// The rules of docs/guarantees.md ("Retention"); pure, the same in the scheduler and in the
+// executor. `members` are all snapshots of one PVC that are known: the series (scheduled = true)
+// and any others of the same PVC (manual, foreign, other policies), which are never pruned here but
+// count as "ready, of any origin" in rules 4 and 6. `rule` absent: the policy is gone; only rule 6
+// prunes, with a 24 h ttl.
 RetentionPlan PlanRetention(const std::vector<SeriesMember>& members,
                             const std::optional<RetentionRule>& rule,
                             const RetentionContext& context);

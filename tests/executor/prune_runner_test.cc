@@ -398,6 +398,21 @@ TEST_F(PruneRunnerTest, DeletesThatHangLeaveOneToEachOtherPrune) {
   EXPECT_EQ(deletes.asked.size(), 4);
 }
 
+TEST_F(PruneRunnerTest, GoesOnWhenOtherPrunesAreThrough) {
+  AddClaims(3, 1);
+  for (const std::string& claim : Claims())
+    deletes.sick[claim] = Fault::Hang(absl::Seconds(5));  // of four prunes
+  for (int i = 0; i < 4; ++i) scheduler->SendJob(fmt::format("slow-{}", i), Plan());
+  world.Run();
+  for (const std::string& claim : Claims()) deletes.sick[claim] = Fault::Hang(absl::Seconds(60));
+  deletes.asked.clear();
+  Send(Plan());
+  world.Run();
+  ASSERT_EQ(deletes.asked.size(), 1);
+  world.Run(absl::Seconds(7));
+  EXPECT_EQ(deletes.asked.size(), 4);
+}
+
 TEST_F(PruneRunnerTest, ErrorsThatConcernAllClaimsEndTheJob) {
   AddClaims(19, 1);
   struct Case {

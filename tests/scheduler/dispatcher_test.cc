@@ -292,6 +292,48 @@ TEST_F(DispatcherTest, OneThatMayHaveBeenPostedHoldsItsPlace) {
   EXPECT_THAT(executor_.Names(), UnorderedElementsAre("n0", "n1"));
 }
 
+TEST_F(DispatcherTest, WhereTheServerRefusesEverybodyNoOtherIsSentInstead) {
+  for (const absl::Status& status :
+       {absl::ResourceExhaustedError("slow down"), absl::UnauthenticatedError("expired")}) {
+    const std::string code = absl::StatusCodeToString(status.code());
+    for (const std::string name : {"a", "b", "c"}) Submit(code + name, code + name, "narrow");
+    for (const std::string name : {"a", "b"}) executor_.Tell(code + name, Phase::kDone, status);
+    EXPECT_THAT(executor_.Names(), IsEmpty());
+    Run(absl::Seconds(1));
+    EXPECT_THAT(executor_.Names(), UnorderedElementsAre(code + "a", code + "b"));
+    for (const std::string name : {"a", "b", "c"}) {
+      executor_.Tell(code + name, Phase::kCreated);
+      executor_.Tell(code + name, Phase::kCut);
+      executor_.Tell(code + name, Phase::kDone);
+    }
+  }
+}
+
+TEST_F(DispatcherTest, WhatTurnsUpWhileItWaitsForItsNextAttemptCountsAgainstTheCap) {
+  for (int i = 0; i < 4; ++i)
+    Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
+  executor_.Tell("n0", Phase::kDone, Retryable());
+  ASSERT_THAT(executor_.Names(), ElementsAre("n1", "n2"));
+  Exists("n0");
+  Run(absl::Seconds(1));
+  ASSERT_THAT(executor_.Names(), ElementsAre("n1", "n2", "n0"));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("n0").work).known_uid, "uid-n0");
+  executor_.Tell("n1", Phase::kCreated);
+  executor_.Tell("n1", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), SizeIs(3));
+  executor_.Tell("n0", Phase::kCut);
+  EXPECT_THAT(executor_.Names(), ElementsAre("n1", "n2", "n0", "n3"));
+}
+
+TEST_F(DispatcherTest, AnExecutorIsAskedHoweverLongTheStartingDeadlineHasPassed) {
+  Submit("a", "claim-a", "wide", -absl::Hours(1));
+  Run(absl::Seconds(30));
+  ASSERT_THAT(executor_.Names(), ElementsAre("a"));
+  executor_.Tell("a", Phase::kDone, absl::DeadlineExceededError("it is too late"));
+  EXPECT_THAT(done_.at("a"),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("it is too late")));
+}
+
 TEST_F(DispatcherTest, WhatFailedBeforeLetsOthersOfItsDriverGoFirst) {
   for (const std::string name : {"a", "b"}) Submit(name, "claim-" + name, "narrow");
   for (const std::string name : {"a", "b"}) executor_.Tell(name, Phase::kDone, Retryable());
@@ -353,8 +395,9 @@ TEST_F(DispatcherTest, WhatHeldUpAJobThatWasNeverSentIsTold) {
   Submit("fourth", "claim-e");
   Submit("slot", "claim-f", "wide", absl::Seconds(30));
   Run(absl::Seconds(31));
-  EXPECT_THAT(done_.at("lane").message(), HasSubstr("another snapshot of the volume"));
-  EXPECT_THAT(done_.at("cap").message(), HasSubstr("the driver's limit"));
+  EXPECT_THAT(done_.at("lane").message(),
+              HasSubstr("another snapshot of PersistentVolumeClaim default/claim-a"));
+  EXPECT_THAT(done_.at("cap").message(), HasSubstr("2 snapshots of driver narrow"));
   EXPECT_THAT(done_.at("slot").message(), HasSubstr("no executor has a free slot"));
 }
 

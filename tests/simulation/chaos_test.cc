@@ -5,18 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include "tests/support/environment.h"
 
 namespace snapkeeper {
 namespace {
 
-int FromEnvironment(const char* name, int otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atoi(text) : otherwise;
-}
-
 TEST(ChaosTest, NoGuaranteeBreaksUnderRandomTrouble) {
-  const int only = FromEnvironment("SNAPKEEPER_SIMULATION_SEED", -1);
+  const int only = FromEnvironment("SNAPKEEPER_SIMULATION_SEED", -1, 0);
   const int seeds = FromEnvironment("SNAPKEEPER_SIMULATION_SEEDS", 100);
   int bad = 0;
   for (int seed = std::max(only, 0); seed < (only < 0 ? seeds : only + 1) && bad < 5; ++seed) {

@@ -127,6 +127,14 @@ TEST_F(MetricsTest, ANewerSnapshotIsDueByTheFirstInstantAfterTheNewestCut) {
   EXPECT_THAT(Deadline(), Optional(absl::Hours(4)));
 }
 
+TEST_F(MetricsTest, ADriverWhoseClockIsALittleBehindIsNotOverdue) {
+  world_.simulator().volumes().SetDefaultBehaviour({.cut_clock_skew = -absl::Seconds(2)});
+  Start({{"schedule", "@every 1h"}});
+  world_.RunFor(absl::Hours(1));
+  ASSERT_THAT(LastReady(), Optional(testing::Lt(absl::ToUnixSeconds(kStart + absl::Hours(1)))));
+  EXPECT_THAT(Deadline(), Optional(absl::Hours(2)));
+}
+
 TEST_F(MetricsTest, NoSnapshotIsDueBeforeThereWasTheScheduleOrTheClaim) {
   world_.RunFor(absl::Hours(5));
   Start({{"schedule", "@every 1h"}});

@@ -592,6 +592,61 @@ TEST(RecoveryTest, ARunThatTurnedUpHasAnOutcomeOfEachOfItsVolumes) {
               ::testing::ElementsAre("1 succeeded, 2 failed (DeadlineExceeded)", "3 succeeded"));
 }
 
+// A snapshot of an instant that was counted as missed turns up, while more could be taken of it.
+class TurnedUpTest : public ::testing::Test {
+ protected:
+  TurnedUpTest() : world_({}) {
+    for (const char* name : {"a", "b", "c"})
+      world_.simulator().AddClaim("default", name, {{"app", "db"}});
+    world_.StartExecutor("executor-0");
+    world_.AddPolicy("p", {{"schedule", "@every 60s"},
+                           {"missedRunPolicy", "Skip"},
+                           {"startingDeadlineSeconds", 300}});
+    world_.RunFor(absl::Seconds(140));
+    world_.StartScheduler("scheduler-0");
+    world_.RunFor(absl::Seconds(20));
+    EXPECT_EQ(world_.StatusOf("p").missed_runs, 2);
+    world_.PostAsAnother("p", "a", absl::FromUnixSeconds(1'767'225'600) + absl::Seconds(120));
+    world_.RunFor(absl::Seconds(5));
+  }
+  World world_;
+};
+
+TEST_F(TurnedUpTest, TakesNothingOfAPolicyThatIsGone) {
+  world_.DeletePolicy("p");
+  world_.RunFor(absl::Minutes(2));
+  EXPECT_EQ(world_.oracle().counts().created, 1);
+}
+
+TEST_F(TurnedUpTest, IsCompletedByTheNextScheduler) {
+  world_.Kill("executor-0");
+  world_.RunFor(absl::Seconds(27));  // the next instant's run is written
+  ASSERT_EQ(world_.StatusOf("p").recent_runs.size(), 2u);
+  world_.Kill("scheduler-0");
+  world_.StartExecutor("executor-0");
+  world_.StartScheduler("scheduler-1");
+  world_.RunFor(absl::Seconds(20));
+  EXPECT_THAT(Outcomes(world_.StatusOf("p")), ::testing::ElementsAre("3 succeeded", "3 succeeded"));
+}
+
+TEST(RecoveryTest, AMissedInstantThatComesAgainIsMissedNoMore) {
+  World world({});
+  for (const char* name : {"a", "b"}) world.simulator().AddClaim("default", name, {{"app", "db"}});
+  world.RunFor(absl::Seconds(3));
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}, {"missedRunPolicy", "Skip"}});
+  world.RunFor(absl::Minutes(65));
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Minutes(1));
+  ASSERT_EQ(world.StatusOf("p").missed_runs, 6);
+  world.StepClocks(-absl::Hours(1));
+  world.RunFor(absl::Minutes(10));
+  EXPECT_EQ(world.StatusOf("p").missed_runs, 5);
+  EXPECT_THAT(Outcomes(world.StatusOf("p")), ::testing::ElementsAre("2 succeeded"));
+  EXPECT_THAT(world.MetricsOf("scheduler-0"),
+              ::testing::HasSubstr(R"(outcome="Succeeded",reason=""} 2)"));
+}
+
 // Its run is taken up without it, as one that has vanished.
 TEST(RecoveryTest, AVolumeWhoseSnapshotIsSeenLateIsCountedOnce) {
   World world({.ready_after = absl::Seconds(60)});

@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "tests/simulation/world.h"
+#include "tests/support/environment.h"
 
 namespace snapkeeper {
 namespace {
@@ -16,10 +16,7 @@ using ::testing::IsEmpty;
 
 // Days to simulate. A year, on demand: SNAPKEEPER_SIMULATION_DAYS=365 build/bin/simulation_test
 // --gtest_filter=YearTest.*
-int Days() {
-  const char* days = std::getenv("SNAPKEEPER_SIMULATION_DAYS");
-  return days ? std::atoi(days) : 5;
-}
+int Days() { return FromEnvironment("SNAPKEEPER_SIMULATION_DAYS", 5); }
 
 TEST(YearTest, FortyHourlyPoliciesKeepEveryGuarantee) {
   constexpr int kPolicies = 40;

@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(
             Body(504, "Timeout", "Too large resource version: 9, current: 5",
                  {{"causes", {{{"reason", "ResourceVersionTooLarge"}}}}, {"retryAfterSeconds", 1}}),
             StatusCode::kOutOfRange, "Too large"},
-        Case{"Redirect", 302, "", StatusCode::kUnknown, "no message"},
+        Case{"Redirect", 302, "", StatusCode::kUnavailable, "no message"},
         Case{"JsonThatIsNoStatus", 503, R"({"error":"upstream"})", StatusCode::kUnavailable,
              R"({"error":"upstream"})"},
         Case{"StatusOfWrongTypes", 403, R"({"message":5,"reason":[],"details":{"causes":7}})",

@@ -189,5 +189,22 @@ TEST(NamesTest, WhatDoesNotAgreeWithTheNameProvesNothing) {
   }
 }
 
+TEST(NamesTest, AContentRefersToASnapshotByNamespaceNameAndUid) {
+  Snapshot snapshot;
+  snapshot.meta = {.ns = "default", .name = "s", .uid = "u"};
+  const auto refers = [&snapshot](const char* ns, const char* name, const char* uid) {
+    Content content;
+    content.snapshot_ns = ns;
+    content.snapshot_name = name;
+    content.snapshot_uid = uid;
+    return RefersTo(content, snapshot);
+  };
+  EXPECT_TRUE(refers("default", "s", "u"));
+  EXPECT_FALSE(refers("other", "s", "u"));
+  EXPECT_FALSE(refers("default", "other", "u"));
+  EXPECT_FALSE(refers("default", "s", "other"));
+  EXPECT_FALSE(refers("default", "s", ""));
+}
+
 }  // namespace
 }  // namespace snapkeeper

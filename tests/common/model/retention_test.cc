@@ -442,7 +442,7 @@ TEST(RetentionTest, NextChangeIsWhenTimeAloneChangesThePlan) {
   }
 }
 
-// The rules of design section 7 once more, sentence by sentence, for one snapshot and without any
+// The rules of docs/guarantees.md once more, sentence by sentence, for one snapshot and without any
 // shared step.
 bool PrunedByTheBook(const SeriesMember& me, const std::vector<SeriesMember>& all,
                      const std::optional<RetentionRule>& rule, const RetentionContext& context) {

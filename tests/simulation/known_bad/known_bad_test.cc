@@ -7,13 +7,14 @@
 #include <cstdlib>
 
 #include "tests/simulation/chaos.h"
+#include "tests/support/environment.h"
 
 namespace snapkeeper {
 namespace {
 
 TEST(KnownBadTest, IsCaughtWithin200Seeds) {
   const bool all = std::getenv("SNAPKEEPER_SIMULATION_SEEDS") != nullptr;
-  const int seeds = all ? std::atoi(std::getenv("SNAPKEEPER_SIMULATION_SEEDS")) : 200;
+  const int seeds = FromEnvironment("SNAPKEEPER_SIMULATION_SEEDS", 200);
   int run = 0, caught = 0;
   std::string first;
   while (run < seeds && (all || caught == 0)) {
