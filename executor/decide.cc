@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "common/kube/json.h"
 #include "common/model/clock.h"
 #include "common/model/names.h"
 #include "common/model/reason.h"
@@ -17,10 +18,6 @@ using Kind = Step::Kind;
 
 std::string NameOf(const CreateSnapshot& job) {
   return fmt::format("VolumeSnapshot {}/{}", job.target.ns, job.name);
-}
-
-std::string Show(absl::Time time) {
-  return absl::FormatTime(absl::RFC3339_sec, time, absl::UTCTimeZone());
 }
 
 Step Done(absl::Status status, bool ours = false) {
@@ -107,7 +104,7 @@ Step DecideUnseen(const CreateSnapshot& job, const Observed& observed, absl::Tim
   }
   if (now > job.post_before) {
     return Done(absl::DeadlineExceededError(
-        fmt::format("{} is not posted after {}", NameOf(job), Show(job.post_before))));
+        fmt::format("{} is not posted after {}", NameOf(job), FormatRfc3339(job.post_before))));
   }
   return {.kind = Kind::kPost};
 }
@@ -206,7 +203,7 @@ absl::Status CreatedTooLate(const CreateSnapshot& job, const Snapshot& late,
                             const absl::Status& removed) {
   return WithReason(absl::DeadlineExceededError(fmt::format(
                         "{} (UID {}) was created at {}, after {}: {}", NameOf(job), late.meta.uid,
-                        Show(late.meta.created), Show(job.post_before),
+                        FormatRfc3339(late.meta.created), FormatRfc3339(job.post_before),
                         removed.ok() ? "it was deleted"
                                      : fmt::format("deleting it failed: {}", MessageOf(removed)))),
                     Reason::kDeadlineExceeded);

@@ -6,6 +6,7 @@
 
 #include <string_view>
 
+#include "common/kube/json.h"
 #include "common/model/reason.h"
 
 namespace snapkeeper {
@@ -26,8 +27,7 @@ absl::Status CheckPlanAge(const PruneSnapshots& job, absl::Time server_now) {
   if (absl::AbsDuration(server_now - job.planned_at) <= kPlanValid) return absl::OkStatus();
   return absl::FailedPreconditionError(
       fmt::format("the plan of {} is void: it is acted upon for {} only",
-                  absl::FormatTime(absl::RFC3339_sec, job.planned_at, absl::UTCTimeZone()),
-                  absl::FormatDuration(kPlanValid)));
+                  FormatRfc3339(job.planned_at), absl::FormatDuration(kPlanValid)));
 }
 
 absl::StatusOr<std::optional<RetentionRule>> CheckPolicy(

@@ -14,13 +14,10 @@
 #include <sstream>
 #include <utility>
 
+#include "common/base/file.h"
+
 namespace snapkeeper {
 namespace {
-
-std::string ReadAll(const char* path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // What follows the first `key` of a /proc file, as a number.
 double NumberAfter(const std::string& text, std::string_view key) {
@@ -39,7 +36,7 @@ prometheus::MetricFamily OneValue(std::string name, std::string help, prometheus
 // The names and meanings every Prometheus client library gives to these.
 void AddProcess(std::vector<prometheus::MetricFamily>& families) {
   using prometheus::MetricType;
-  const std::string stat = ReadAll("/proc/self/stat");
+  const std::string stat = ReadFile("/proc/self/stat").value_or("");
   // The second field, the program's name in parentheses, may hold anything; the third follows its
   // last parenthesis.
   std::istringstream fields(stat.substr(stat.rfind(')') + 1));
@@ -54,9 +51,9 @@ void AddProcess(std::vector<prometheus::MetricFamily>& families) {
     families.push_back(OneValue("process_cpu_seconds_total",
                                 "User and system CPU time spent, in seconds.", MetricType::Counter,
                                 (number(14) + number(15)) / tick));
-    families.push_back(OneValue("process_start_time_seconds", "Start of the process, in Unix time.",
-                                MetricType::Gauge,
-                                NumberAfter(ReadAll("/proc/stat"), "btime ") + number(22) / tick));
+    families.push_back(OneValue(
+        "process_start_time_seconds", "Start of the process, in Unix time.", MetricType::Gauge,
+        NumberAfter(ReadFile("/proc/stat").value_or(""), "btime ") + number(22) / tick));
     families.push_back(OneValue("process_virtual_memory_bytes", "Size of the virtual memory.",
                                 MetricType::Gauge, number(23)));
     families.push_back(OneValue("process_resident_memory_bytes", "Size of the resident memory.",

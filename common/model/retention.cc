@@ -8,6 +8,7 @@
 #include <iterator>
 #include <tuple>
 
+#include "common/model/due.h"
 #include "common/model/names.h"
 
 namespace snapkeeper {
@@ -15,8 +16,6 @@ namespace {
 
 constexpr absl::Duration kOrphanUnreadyTtl = absl::Hours(24);
 constexpr absl::Duration kPlausibleCutBeforeObject = absl::Hours(1);
-// By how much the server's clock, which tells when an object was made, may be ahead of ours.
-constexpr absl::Duration kMadeAhead = absl::Minutes(1);
 
 // InfinitePast if not held, InfiniteFuture if held without an end.
 absl::Time HeldUntil(const Snapshot& snapshot) {
@@ -66,7 +65,7 @@ struct SeriesFacts {
 // Every clock was set back since it was made: until its time comes again it says nothing of which
 // one is the newest.
 bool IsMadeAhead(const SeriesMember& member, absl::Time now) {
-  return member.created > now + kMadeAhead;
+  return member.created > now + kMaxClockStep;
 }
 
 using Sorted = std::vector<const SeriesMember*>;
@@ -203,14 +202,14 @@ RetentionPlan PlanRetention(const std::vector<SeriesMember>& members,
       continue;
     }
     change_at(member->stale_at);
-    change_at(member->created - kMadeAhead);
+    change_at(member->created - kMaxClockStep);
     if (!member->scheduled) {
       decision.rule = "otherOrigin";
       continue;
     }
     Judgement judgement(context.now);
     if (IsMadeAhead(*member, context.now)) {
-      judgement.Keep("madeAhead", member->created - kMadeAhead);
+      judgement.Keep("madeAhead", member->created - kMaxClockStep);
     } else if (!member->ready) {
       JudgeUnready(*member, rule ? rule->unready_ttl : kOrphanUnreadyTtl, facts, judgement);
     } else if (!rule) {

@@ -9,15 +9,14 @@ import manifests
 import oracle
 from process import wait_until
 
-OPEN = ("Posting", "Settling")
 OUTCOMES = "snapkeeper_snapshot_outcomes_total"
 
 
 def fires_once(after):
-    """(schedule, instant): `@every` with one instant within minutes, the first that is `after` or soon after it."""
+    """(schedule, instant): `@every` that fires soon after `after`, and then not for a quarter of an hour."""
     instant = int(after) + 1
     while True:
-        for seconds in range(600, 7200):
+        for seconds in range(900, 9000):
             if instant % seconds == 0:
                 return f"@every {seconds}s", instant
         instant += 1
@@ -35,17 +34,22 @@ def status(cluster, policy):
     return (cluster.admin.get("SnapshotPolicy", meta["namespace"], meta["name"]) or {}).get("status", {})
 
 
+def run_in(status, instant):
+    """The entry of an instant in a policy's status; None if there is none."""
+    runs = status.get("recentRuns", [])
+    return next((run for run in runs if oracle.parse_time(run["scheduledTime"]) == instant), None)
+
+
 def run_of(cluster, policy, instant):
-    """The entry of an instant in the status; None if there is none."""
-    return next((run for run in status(cluster, policy).get("recentRuns", [])
-                 if oracle.parse_time(run["scheduledTime"]) == instant), None)
+    """The entry of an instant, as it is now."""
+    return run_in(status(cluster, policy), instant)
 
 
 def settled_run(cluster, policy, instant, timeout=30, alive=()):
     """The entry of an instant, once the run has ended."""
     def ended():
         run = run_of(cluster, policy, instant)
-        return run if run and run["state"] not in OPEN else None
+        return run if run and run["state"] not in oracle.OPEN else None
     name = "{namespace}/{name}".format(**policy["metadata"])
     return wait_until(f"the end of {oracle.instant_text(instant)} of {name}", ended, timeout, alive)
 

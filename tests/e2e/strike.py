@@ -1,13 +1,13 @@
 """One installation of ours, struck while its snapshots stand at every step of their life."""
 
 import contextlib
-import math
 import re
 import threading
 import time
 
 import manifests
 import oracle
+import records
 from daemons import Daemons
 from process import wait_until
 from proxy import BLACKHOLE, PASS, REFUSE, ApiProxy, Fault
@@ -184,7 +184,7 @@ class Site:
 
     def _take_first(self):
         self._admin.create(manifests.snapshot(self.namespace, "foreign", "delete-sent-0"))
-        self.first, schedule = once_after(time.time() + LEAD)
+        schedule, self.first = records.fires_once(time.time() + LEAD)
         for name in self.names(*STEPS):
             self._make_policy(name, schedule)
         self._make_policy(PASSING, f"@every {PERIOD}s")
@@ -247,7 +247,7 @@ class Site:
             r"msg=ready .*policy=\S+/outcome-sent-", self._executor.log_text())) == 2 * self._count)
 
     def _fire_second(self, steps):
-        instant, schedule = once_after(time.time() + LEAD)
+        schedule, instant = records.fires_once(time.time() + LEAD)
         for step in steps:
             self.second[step] = instant
         for name in self.names(*steps):
@@ -337,7 +337,7 @@ class Site:
 
     @staticmethod
     def _settled(status, instant):
-        run = run_of(status, instant)
+        run = records.run_in(status, instant)
         return run is not None and run["state"] not in oracle.OPEN
 
     def _wait_until(self, what, condition, timeout=60):
@@ -353,14 +353,3 @@ class Site:
     def _pass_seconds(seconds):
         end = time.monotonic() + seconds
         wait_until("time to pass", lambda: time.monotonic() >= end, timeout=seconds + 60, poll=POLL)
-
-
-def once_after(earliest):
-    """(instant, schedule): fires soon after `earliest`, and then not for a quarter of an hour."""
-    return min((math.ceil(earliest / period) * period, f"@every {period}s") for period in range(900, 9000))
-
-
-def run_of(status, instant):
-    """The entry of a run in a policy's status."""
-    runs = status.get("recentRuns", [])
-    return next((run for run in runs if oracle.parse_time(run["scheduledTime"]) == instant), None)

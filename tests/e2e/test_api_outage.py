@@ -29,7 +29,7 @@ def silenced(cluster, deployment, binaries, tmp_path_factory):
     """
     workload = Workload(cluster, "silenced", period=15, starting_deadline=300)
     proxy = ApiProxy(cluster)
-    _allow_lease(cluster, deployment, workload.namespace)
+    deployment.allow_lease(workload.namespace)
 
     def kubeconfig(role):
         token = cluster.directory / f"silenced-{role}.token"
@@ -134,13 +134,3 @@ def test_silent_watches_are_noticed(cluster, deployment, silenced):
 
 def _flags(workload):
     return ["--prune-quarantine", "5s", "--watch-namespace", workload.namespace]
-
-
-def _allow_lease(cluster, deployment, namespace):
-    """As deploy/rbac does where the Lease usually is."""
-    of, account = deployment.account("scheduler")
-    role = cluster.admin.get("Role", of, account)
-    binding = cluster.admin.get("RoleBinding", of, account)
-    for manifest in (role, binding):
-        manifest["metadata"] = {"name": account, "namespace": namespace}
-        cluster.admin.create(manifest)

@@ -92,7 +92,7 @@ class Outage:
         self.missed_total = self.scheduler.metric("snapkeeper_missed_runs_total")
         for name, policy in self.policies.items():
             wait_until(f"the runs of {name} to end", lambda: all(
-                run["state"] not in records.OPEN for run in records.status(self.cluster, policy).get("recentRuns", [])))
+                run["state"] not in oracle.OPEN for run in records.status(self.cluster, policy).get("recentRuns", [])))
         self.after = {name: records.status(self.cluster, policy) for name, policy in self.policies.items()}
         self.lives = AuditLog(self.cluster.audit_log, log_begin).snapshots(self._namespace)
         return self

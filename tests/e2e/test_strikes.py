@@ -20,8 +20,9 @@ import threading
 import pytest
 
 import oracle
+import records
 from audit import AuditLog
-from strike import NOT_POSTED, NOT_READY, PASSING, PERIOD, PRUNING, STEPS, CsiRules, Site, run_of
+from strike import NOT_POSTED, NOT_READY, PASSING, PERIOD, PRUNING, STEPS, CsiRules, Site
 
 KILLS = ("kill_executor", "kill_scheduler", "kill_both")
 FREEZES = ("freeze_executor", "freeze_scheduler", "freeze_both", "replaced_scheduler")
@@ -144,11 +145,11 @@ def check_step(outcome, step):
         assert status.get("missedRuns", 0) == 0, status
         assert len(status["recentRuns"]) == 2, status
         for life, instant in zip((first, second), instants):
-            run = run_of(status, instant)
+            run = records.run_in(status, instant)
             assert run["state"] == "Succeeded" and not run["failures"], run
             assert {k: count for k, count in run["counts"].items() if count} == {"selected": 1, "succeeded": 1}, run
             for write in outcome.writes[name]:
-                said = run_of(write.body["status"], instant)
+                said = records.run_in(write.body["status"], instant)
                 assert not (said and said["counts"]["succeeded"]) or life.ready < write.received, "said too early"
         check_record(outcome, name)
 

@@ -22,6 +22,7 @@
 #include "common/model/reason.h"
 #include "executor/executor.h"
 #include "simulator/simulator.h"
+#include "tests/support/recording_log.h"
 #include "tests/support/sim_waiter.h"
 
 namespace snapkeeper {
@@ -53,16 +54,6 @@ class ScriptedFaults : public FaultPlan {
 
   std::map<std::string, int> count;  // "create VolumeSnapshot"
   std::map<std::string, std::vector<std::function<Fault()>>> next;
-};
-
-// Keeps every line as text.
-class RecordingLog : public Log {
- public:
-  void Write(LogLevel level, std::string_view msg,
-             std::initializer_list<LogField> fields) override {
-    lines.push_back(FormatLogLine(LogFormat::kText, absl::UnixEpoch(), level, msg, fields));
-  }
-  std::vector<std::string> lines;
 };
 
 // The scheduler's end of one stream. Sends heartbeats unless told to be silent.

@@ -44,10 +44,6 @@ class Patches : public KubeApi {
   std::vector<std::string> versions;  // that the patches were based on
 };
 
-class NoLog : public Log {
-  void Write(LogLevel, std::string_view, std::initializer_list<LogField>) override {}
-};
-
 class StatusWriterTest : public testing::Test {
  protected:
   Policy ThePolicy(const std::string& uid, const std::string& version = "5") {
@@ -67,7 +63,7 @@ class StatusWriterTest : public testing::Test {
   SimWaiter waiter_{clock_};
   EventLoop loop_{waiter_};
   Rng rng_{1};
-  NoLog log_;
+  NullLog log_;
   Patches api_;
   bool posting_ = false;
   std::vector<std::string> stale_;  // versions

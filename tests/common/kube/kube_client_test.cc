@@ -15,6 +15,7 @@
 #include "common/kube/json.h"
 #include "common/kube/reflector.h"
 #include "tests/support/matchers.h"
+#include "tests/support/recording_log.h"
 #include "tests/support/sim_waiter.h"
 
 namespace snapkeeper {
@@ -62,18 +63,6 @@ class ScriptedTransport : public HttpTransport {
   }
 
   std::vector<std::shared_ptr<Exchange>> exchanges;
-};
-
-class RecordingLog : public Log {
- public:
-  void Write(LogLevel level, std::string_view msg,
-             std::initializer_list<LogField> fields) override {
-    if (level == LogLevel::kDebug) return;
-    std::string line(msg);
-    for (const LogField& field : fields) line += " " + std::string(field.key) + "=" + field.value;
-    lines.push_back(line);
-  }
-  std::vector<std::string> lines;
 };
 
 json LeaseJson(const std::string& name, const std::string& version = "5") {
@@ -407,8 +396,9 @@ TEST_F(KubeClientTest, LogsAnUnreadableItemOnceAVersion) {
     TurnUntil([&result] { return result.ok(); });
     EXPECT_THAT(result->items, SizeIs(1));
   }
-  EXPECT_THAT(log_.lines, ElementsAre(AllOf(HasSubstr("kind=Lease"), HasSubstr("object=/bad u 3"),
-                                            HasSubstr("spec.holderIdentity is not a string"))));
+  EXPECT_THAT(log_.lines,
+              ElementsAre(AllOf(HasSubstr("kind=Lease"), HasSubstr("object=\"/bad u 3\""),
+                                HasSubstr("spec.holderIdentity is not a string"))));
   list["items"][1]["metadata"]["resourceVersion"] = "4";
   absl::StatusOr<ListResult> result = kNothing;
   Call call = StartList(result);

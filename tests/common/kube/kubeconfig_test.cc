@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tests/support/matchers.h"
+#include "tests/support/recording_log.h"
 
 namespace snapkeeper {
 namespace {
@@ -57,16 +58,6 @@ Pair MakePair(const char* passphrase = nullptr) {
   EVP_PKEY_free(key);
   return {Text(cert_bio), Text(key_bio)};
 }
-
-class RecordingLog : public Log {
- public:
-  void Write(LogLevel, std::string_view msg, std::initializer_list<LogField> fields) override {
-    std::string line(msg);
-    for (const LogField& field : fields) line += " " + std::string(field.key) + "=" + field.value;
-    lines.push_back(line);
-  }
-  std::vector<std::string> lines;
-};
 
 class KubeConfigTest : public testing::Test {
  protected:
