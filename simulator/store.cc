@@ -596,6 +596,7 @@ void Store::Publish(Kind kind, const Past& past, Verb verb, std::string_view use
     data.history.pop_front();
   }
   for (const Watcher& watcher : data.watchers) {
+    if (past.rv <= watcher.after) continue;
     if (auto event = EventFor(watcher.selector, past.rv, past.before, past.after, past.gone)) {
       ++counts_.events_delivered;
       watcher.sink(*event);
@@ -626,11 +627,6 @@ void Store::Index(KindData& data, const Past& past) {
 absl::StatusOr<uint64_t> Store::Watch(Kind kind, Selector selector, std::optional<int64_t> rv,
                                       Sink sink) {
   KindData& data = Of(kind);
-  if (rv && *rv > rv_) {
-    return ApiError(
-        504, "Timeout", fmt::format("Too large resource version: {}, current: {}", *rv, rv_),
-        {kind, "", ""}, {{"ResourceVersionTooLarge", "Too large resource version", ""}});
-  }
   if (rv && *rv < data.forgotten_rv)
     return Expired(fmt::format("too old resource version: {} ({})", *rv, data.forgotten_rv));
   if (!rv) {
@@ -643,7 +639,7 @@ absl::StatusOr<uint64_t> Store::Watch(Kind kind, Selector selector, std::optiona
       if (auto event = EventFor(selector, it->rv, it->before, it->after, it->gone)) sink(*event);
     }
   }
-  data.watchers.push_back({next_id_++, std::move(selector), std::move(sink)});
+  data.watchers.push_back({next_id_++, rv.value_or(0), std::move(selector), std::move(sink)});
   if (!bookmark_.active() && options_.bookmark_every != absl::InfiniteDuration()) {
     bookmark_ = loop_.After(options_.bookmark_every, [this] { SendBookmarks(); });
   }
@@ -658,7 +654,7 @@ void Store::SendBookmarks() {
   bool any = false;
   for (KindData& data : kinds_) {
     for (const Watcher& watcher : data.watchers) {
-      watcher.sink({WatchEvent::kBookmark, nullptr, rv_});
+      if (rv_ >= watcher.after) watcher.sink({WatchEvent::kBookmark, nullptr, rv_});
       any = true;
     }
   }

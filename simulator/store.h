@@ -130,7 +130,8 @@ class Store {
 
   // Calls `sink` for every event after `rv`, those of the past from within the call; nullopt:
   // starts with an ADDED for every object there is. `sink` must not call the store. OutOfRange when
-  // the history does not reach back, DeadlineExceeded for the future.
+  // the history does not reach back. One from the future is told nothing until then, as the real
+  // server does it (apiserver pkg/storage/cacher/cache_watcher.go process).
   using Sink = std::function<void(const StoreEvent&)>;
   absl::StatusOr<uint64_t> Watch(Kind kind, Selector selector, std::optional<int64_t> rv,
                                  Sink sink);
@@ -160,6 +161,7 @@ class Store {
   };
   struct Watcher {
     uint64_t id;
+    int64_t after;  // where it began: the future, after a restore of etcd
     Selector selector;
     Sink sink;
   };

@@ -137,7 +137,8 @@ class KubeApi {
   virtual Call List(const ListQuery& query, Listed done) = 0;
   // Events after `resource_version`, the first of them a kBookmark at `resource_version` itself:
   // the server has accepted the watch. Ends with OutOfRange when that is too old, DeadlineExceeded
-  // when the stream fell silent for longer than bookmarks allow.
+  // when the stream fell silent for longer than bookmarks allow (as it does from a version that an
+  // API server whose etcd was restored has not reached), Internal when it cannot be read.
   virtual Call Watch(const ListQuery& query, const std::string& resource_version, OnEvent on_event,
                      Ended ended) = 0;
 

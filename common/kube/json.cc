@@ -34,6 +34,7 @@ constexpr int64_t kMaxMissedRuns = int64_t{1} << 53;
 constexpr size_t kMaxSourceClaim = 64 << 10;
 constexpr absl::Duration kMaxRetryAfter = absl::Minutes(5);
 constexpr size_t kMaxMessage = 2048;
+constexpr size_t kMaxTenantText = 4096;
 constexpr size_t kMaxExcerpt = 200;
 
 absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
@@ -322,6 +323,10 @@ Snapshot ReadSnapshot(const Fields& root, const Fields& meta) {
     const std::string annotation = annotations.String(key);
     return label == "true" || annotation.empty() ? label : annotation;
   };
+  // What any tenant may write; longer than any of ours it proves and names nothing.
+  const auto bounded = [](std::string text) {
+    return text.size() > kMaxTenantText ? Truncate(text, kMaxTenantText) : text;
+  };
   Snapshot snapshot{
       .meta = ReadMeta(meta),
       .source_claim = spec.Object("source").String("persistentVolumeClaimName"),
@@ -329,19 +334,19 @@ Snapshot ReadSnapshot(const Fields& root, const Fields& meta) {
       .bound_content = status.String("boundVolumeSnapshotContentName"),
       .cut_time = status.Time("creationTime"),
       .ready_to_use = status.Bool("readyToUse"),
-      .error = status.Object("error").String("message"),
+      .error = bounded(status.Object("error").String("message")),
       .group = status.String("volumeGroupSnapshotName"),
       .managed = labels.String(kManagedByLabel) == kManagedBy,
       .policy_uid = labels.String(kPolicyUidLabel),
       .claim_uid = labels.String(kClaimUidLabel),
       .instant = labels.String(kInstantLabel),
       .trigger = labels.String(kTriggerLabel),
-      .identity = annotations.String(kIdentityAnnotation),
-      .policy = annotations.String(kPolicyAnnotation),
-      .claim = annotations.String(kClaimAnnotation),
-      .volume_handle = annotations.String(kVolumeHandleAnnotation),
-      .hold = hold(kHoldKey),
-      .hold_until = hold(kHoldUntilKey),
+      .identity = bounded(annotations.String(kIdentityAnnotation)),
+      .policy = bounded(annotations.String(kPolicyAnnotation)),
+      .claim = bounded(annotations.String(kClaimAnnotation)),
+      .volume_handle = bounded(annotations.String(kVolumeHandleAnnotation)),
+      .hold = bounded(hold(kHoldKey)),
+      .hold_until = bounded(hold(kHoldUntilKey)),
   };
   meta.ForEach("ownerReferences", [&snapshot](const Fields& owner) {
     if (owner.String("kind") == "VolumeGroupSnapshot" && snapshot.group.empty()) {
@@ -539,9 +544,6 @@ absl::Status MapStatus(int code, const ServerStatus& server, const std::string& 
     case 429:
       return absl::ResourceExhaustedError(message);
     case 504:
-      // A watch from a version that this server has not reached: its store was replaced by an older
-      // one.
-      if (server.causes.contains("ResourceVersionTooLarge")) return absl::OutOfRangeError(message);
       return absl::DeadlineExceededError(message);
     default:
       return absl::UnavailableError(message);
@@ -807,7 +809,7 @@ absl::StatusOr<WatchFrame> ParseFrame(Kind kind, std::string_view text) {
       {"DELETED", WatchEvent::kDeleted},
       {"BOOKMARK", WatchEvent::kBookmark}};
   const auto unreadable = [](const absl::Status& status) {
-    return absl::UnavailableError(
+    return absl::InternalError(
         fmt::format("a watch event cannot be read: {}", std::string(status.message())));
   };
   const absl::StatusOr<json> root = ParseJson(text);

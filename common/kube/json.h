@@ -77,7 +77,7 @@ struct WatchFrame {
   WatchEvent event;
   std::optional<Unreadable> unreadable;
 };
-// The error that an ERROR event tells of; Unavailable where the text is not an event.
+// The error that an ERROR event tells of; Internal where the text is not an event.
 absl::StatusOr<WatchFrame> ParseFrame(Kind kind, std::string_view text);
 
 // The error of a non-2xx answer: code and Kubernetes' Status body (or whatever else a proxy sent).

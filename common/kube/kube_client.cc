@@ -262,6 +262,10 @@ void KubeClient::OnPage(const std::shared_ptr<Listing>& listing, absl::StatusOr<
   } else {
     std::move(page->items.begin(), page->items.end(), std::back_inserter(result.items));
   }
+  if (!page->next.empty() && page->next == listing->next) {
+    return listing->Finish(absl::InternalError(
+        "the API server answers every page of a list with the same continue token"));
+  }
   listing->next = std::move(page->next);
   if (!listing->next.empty()) return GetPage(listing);
   listing->Finish(std::move(result));
@@ -299,7 +303,7 @@ Call KubeClient::Watch(const ListQuery& query, const std::string& resource_versi
         const bool sound = alive->splitter.Feed(
             piece, [this, &alive](std::string_view text) { return OnFrame(*alive, text); });
         if (!sound && !alive->over) {
-          alive->Finish(absl::UnavailableError("the API server's watch stream cannot be read"));
+          alive->Finish(absl::InternalError("the API server's watch stream cannot be read"));
         }
       },
       [this, weak](absl::StatusOr<HttpResponse> response) {

@@ -112,6 +112,8 @@ void ReflectorBase::OnWatchEnded(absl::Status status) {
       return ListNow();
     }
   }
+  // From this version the server may be silent for ever, or say the same again that cannot be read.
+  if (absl::IsDeadlineExceeded(status) || absl::IsInternal(status)) resource_version_.clear();
   RetryAfterFailure(std::move(status));
 }
 

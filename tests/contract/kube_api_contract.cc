@@ -680,6 +680,19 @@ TEST_P(KubeApiContract, AStatusChangeIsAnEventToo) {
   EXPECT_EQ(std::get<Policy>(*watching->events.back().object).status.epoch, 4);
 }
 
+// As after a restore of etcd: nothing but its silence tells of it.
+TEST_P(KubeApiContract, AWatchFromAVersionOfTheFutureStandsAndIsToldNothing) {
+  const std::string version = List({Kind::kLease, ns_, "", ""})->resource_version;
+  auto future =
+      Watch({Kind::kLease, ns_, "", ""}, std::to_string(std::stoll(version) + 1'000'000'000));
+  ASSERT_TRUE(world_->RunUntil([&future] { return future->accepted || future->ended; }));
+  auto now = Watch({Kind::kLease, ns_, "", ""}, version);
+  ASSERT_THAT(Create(Kind::kLease, LeaseJson("a")), IsOk());
+  EXPECT_THAT(ToldAfter(*now, 1), ElementsAre("ADDED a"));
+  EXPECT_FALSE(future->ended) << *future->ended;
+  EXPECT_THAT(future->events, IsEmpty());
+}
+
 TEST_P(KubeApiContract, AWatchFromAForgottenVersionIsOutOfRange) {
   ASSERT_THAT(Create(Kind::kPolicy, PolicyJson("a")), IsOk());
   auto watching = Watch({Kind::kPolicy, ns_, "", ""}, world_->ExpiredVersion());

@@ -127,11 +127,6 @@ INSTANTIATE_TEST_SUITE_P(
              StatusCode::kUnavailable, "m"},
         Case{"Timeout", 504, Body(504, "Timeout", "request did not complete within 34s"),
              StatusCode::kDeadlineExceeded, "34s"},
-        Case{
-            "VersionOfTheFuture", 504,
-            Body(504, "Timeout", "Too large resource version: 9, current: 5",
-                 {{"causes", {{{"reason", "ResourceVersionTooLarge"}}}}, {"retryAfterSeconds", 1}}),
-            StatusCode::kOutOfRange, "Too large"},
         Case{"Redirect", 302, "", StatusCode::kUnavailable, "no message"},
         Case{"JsonThatIsNoStatus", 503, R"({"error":"upstream"})", StatusCode::kUnavailable,
              R"({"error":"upstream"})"},

@@ -693,7 +693,25 @@ TEST(ParseFrameTest, RefusesWhatIsNoEvent) {
         "{\"type\":\"ADDED\",\"object\":{}}",
         "{\"type\":\"NEW\",\"object\":{\"metadata\":{\"resourceVersion\":\"1\"}}}",
         "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":1}}}", "{]"}) {
-    EXPECT_THAT(ParseFrame(Kind::kClaim, text), StatusIs(absl::StatusCode::kUnavailable)) << text;
+    EXPECT_THAT(ParseFrame(Kind::kClaim, text), StatusIs(absl::StatusCode::kInternal)) << text;
+  }
+}
+
+// A tenant may make thousands of such objects, and every daemon keeps them.
+TEST(JsonTest, WhatATenantWritesOnASnapshotIsKeptAsFarAsItCanMeanAnything) {
+  json text = {{"metadata", {{"name", "s"}, {"uid", "u"}, {"resourceVersion", "1"}}},
+               {"status", {{"error", {{"message", std::string(256 << 10, 'e')}}}}}};
+  for (const char* key : {"identity", "policy", "claim", "volume-handle", "hold", "hold-until"})
+    text["metadata"]["annotations"]["snapkeeper.io/" + std::string(key)] =
+        std::string(256 << 10, 'a');
+  const absl::StatusOr<ObjectPtr> object = ObjectFromJson(Kind::kSnapshot, text);
+  ASSERT_THAT(object, IsOk());
+  const Snapshot& snapshot = std::get<Snapshot>(**object);
+  for (const std::string* kept :
+       {&snapshot.error, &snapshot.identity, &snapshot.policy, &snapshot.claim,
+        &snapshot.volume_handle, &snapshot.hold, &snapshot.hold_until}) {
+    EXPECT_LE(kept->size(), 4096u);
+    EXPECT_GT(kept->size(), 4000u);
   }
 }
 

@@ -254,12 +254,22 @@ TEST_F(ReflectorTest, AfterAnErrorItWatchesAgainFromTheLastVersion) {
   EXPECT_THAT(changes_, IsEmpty());
 }
 
-TEST_F(ReflectorTest, ASilentStreamIsOpenedAgain) {
-  StartSynced({}, "7");
+// The server's etcd was restored, and is at an older version.
+TEST_F(ReflectorTest, AfterASilentStreamItListsAgain) {
+  StartSynced({Obj("gone", "6")}, "7");
   RunFor(absl::Seconds(130));
   api_.End(absl::DeadlineExceededError("no byte within 2m10s"));
-  EXPECT_LE(TimeTo(api_.watches), absl::Milliseconds(210));
-  EXPECT_EQ(api_.watch->resource_version, "7");
+  EXPECT_LE(TimeTo(api_.lists), absl::Milliseconds(210));
+  api_.AnswerList(ListResult{{Obj("restored", "2")}, "3"});
+  EXPECT_EQ(api_.watch->resource_version, "3");
+  EXPECT_THAT(Stored(), ElementsAre("uid-restored@2"));
+}
+
+TEST_F(ReflectorTest, AfterAStreamThatCannotBeReadItListsAgain) {
+  StartSynced({}, "7");
+  RunFor(absl::Minutes(1));
+  api_.End(absl::InternalError("a watch event cannot be read"));
+  EXPECT_LE(TimeTo(api_.lists), absl::Milliseconds(210));
 }
 
 TEST_F(ReflectorTest, ExpiryListsAgainAtOnceAndReportsWhatHappenedMeanwhile) {
