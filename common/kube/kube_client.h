@@ -26,9 +26,8 @@ namespace snapkeeper {
 // - Requests end after 30 s (the API server cuts writes at 34 s), watches after 130 s of silence
 //   (two bookmarks are missing then); lists come in pages.
 // - Lists are parsed on a thread of its own, everything else on the loop.
-// - An object that cannot be read is left out of lists, is told as deleted by watches, and is
-// logged
-//   once a version.
+// - An object that cannot be read is left out of lists, told as deleted by watches, and logged once
+//   a version.
 // - Names that are no path segment are InvalidArgument: "" would address all objects of a kind.
 //
 // Loop thread only. Must outlive its Calls.

@@ -37,8 +37,8 @@ class ReflectorBase {
   void Start(Changed changed, absl::AnyInvocable<void()> on_synced = nullptr);
   // The first LIST is in.
   bool synced() const { return synced_; }
-  // Reads everything again, and is not synced until that is done; `on_synced` is called
-  // then once more.
+  // Reads everything again, and is not synced until that is done; `on_synced` is called then
+  // once more.
   void Relist();
   // Why there is no watch now, Ok while there is one. (A stream that has just fallen silent looks
   // healthy.) For /readyz and the log.
