@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,9 @@ namespace snapkeeper {
 namespace {
 
 using Kind = Step::Kind;
+
+// By how much: the API server cuts writes at 34 s, we at 30 (common/kube/kube_client.h).
+constexpr absl::Duration kServerOutlastsUs = absl::Seconds(5);
 
 std::string NameOf(const CreateSnapshot& job) {
   return fmt::format("VolumeSnapshot {}/{}", job.target.ns, job.name);
@@ -114,8 +118,10 @@ Step DecideAbsent(const CreateSnapshot& job, const Observed& observed, absl::Tim
   if (!job.known_uid.empty()) return Gone(job, "is gone");
   if (absl::IsAlreadyExists(observed.post)) return Gone(job, "was there and is gone");
   if (observed.post.ok()) return DecideUnseen(job, observed, now, clock_offset);
-  // One that ran into its deadline may still be under way in the server.
-  return Done(absl::IsDeadlineExceeded(observed.post) ? MayExist(observed.post) : observed.post);
+  if (!absl::IsDeadlineExceeded(observed.post)) return Done(observed.post);
+  // It may still be under way in the server.
+  return Done(
+      WithRetryAfter(observed.post, std::max(RetryAfterOf(observed.post), kServerOutlastsUs)));
 }
 
 // What stands in the way of readiness as the content tells it; Ok: nothing.

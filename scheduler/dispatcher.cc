@@ -294,20 +294,20 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   entry.timer = loop_.After(delay, [this, &entry] {
     const auto known = entry.created ? nullptr : find_(CreateOf(entry).work);
     if (known) return TakeUp(entry, *known);
+    if (!entry.created && absl::IsDeadlineExceeded(entry.last_error)) LeaveCap(entry);
     entry.in_cap || entry.created ? Enqueue(entry) : EnterCap(entry);
   });
   // One that is known not to be there takes no place of its driver meanwhile, however long it is
   // refused; but where the server refuses everybody, others are not sent in its stead.
   const bool all_refused = absl::IsResourceExhausted(status) || absl::IsUnauthenticated(status);
-  if (!entry.created && !absl::IsUnknown(status) && !all_refused) LeaveCap(entry);
+  // A POST that ran into its deadline may be carried out until the server's own.
+  const bool under_way = absl::IsDeadlineExceeded(status);
+  if (!entry.created && !absl::IsUnknown(status) && !all_refused && !under_way) LeaveCap(entry);
 }
 
 void Dispatcher::TakeUp(Entry& entry, const Snapshot& known) {
-  posting_ -= IsPosting(entry);
-  entry.created = true;
-  CreateOf(entry).work.known_uid = known.meta.uid;
-  entry.created_time = loop_.Now();
-  ArmDeadline(entry);
+  // Whoever looks at it has its whole time from now on, and tells how old it is.
+  MarkCreated(entry, known.meta.uid, loop_.Now());
   Unlink(entry);
   // It counts against the limits from now on, if it did not before.
   if (entry.in_cap) return Enqueue(entry);

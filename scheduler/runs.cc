@@ -362,6 +362,15 @@ absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
   return until;
 }
 
+bool Runs::IsStuck(const Policy& policy, const Target& target) const {
+  const auto snapshots = caches_.OfClaim(target.ns, target.claim);
+  return std::any_of(snapshots.begin(), snapshots.end(), [&](const auto& snapshot) {
+    return snapshot->claim_uid == target.claim_uid && ProvenIdentity(*snapshot) &&
+           !snapshot->cut_time && !snapshot->ready_to_use && !snapshot->meta.deleting &&
+           snapshot->meta.created + ReadyTimeout(policy, target) <= loop_.Now();
+  });
+}
+
 absl::Duration Runs::ReadyTimeout(const Policy& policy, const Target& target) const {
   return policy.spec.ready_timeout.value_or(profiles_.Of(target.driver).ready_timeout);
 }
@@ -435,7 +444,10 @@ void Runs::Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& ta
                  .ready_timeout = ReadyTimeout(policy, target),
                  .known_uid = known_uid};
   create.start_deadline = run.start_deadline;
-  create.order = caches_.NewestReadyCut(target.ns, target.claim, target.volume_handle, loop_.Now());
+  create.order =
+      IsStuck(policy, target)
+          ? absl::InfiniteFuture()
+          : caches_.NewestReadyCut(target.ns, target.claim, target.volume_handle, loop_.Now());
   create.progress = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
                         const JobEvent& event) { OnProgress(uid, instant, claim, event); };
   create.done = [this, uid = policy.meta.uid, instant = run.instant, claim = volume.claim_uid](
@@ -577,8 +589,9 @@ std::vector<Runs::BlockedKey> Runs::BlockedOf(const PolicyState& state,
 
 void Runs::ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
                            Reason reason, const std::string& message) {
-  for (const BlockedKey& key : BlockedOf(state, claim_uid)) {
-    blocked_.erase(key);
+  const std::vector<BlockedKey> keys = BlockedOf(state, claim_uid);
+  for (const BlockedKey& key : keys) blocked_.erase(key);  // the end of one asks for no other
+  for (const BlockedKey& key : keys) {
     const auto& [policy_uid, blocked_claim, instant] = key;
     const auto run = state.open.find(instant);
     RunVolume* const volume = run == state.open.end() ? nullptr : run->second.Find(blocked_claim);

@@ -95,7 +95,8 @@ class Runs {
                     const std::shared_ptr<const Claim>& after);
   void SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
                        const std::shared_ptr<const Snapshot>& after);
-  // A content changed: the snapshot it is bound to may have become ready in our eyes.
+  // A content changed or went: whether the snapshot it is bound to is ready in our eyes may have
+  // changed with it.
   void ContentChanged(const Content& content);
 
   // The status to write now; nullopt where nothing may be written (policy gone, not recovered).
@@ -169,6 +170,10 @@ class Runs {
   // When what an earlier run took of this volume, or may have taken, holds a later run of it no
   // more: InfiniteFuture() where that is not known yet, InfinitePast() where there is nothing.
   absl::Time HeldUntil(const PolicyState& state, absl::Time instant, const Target& target) const;
+  // An earlier snapshot of the volume was not even cut in its time. Others go first: volumes that
+  // take a place of their driver in vain would else, being protected longest ago, take it each
+  // time.
+  bool IsStuck(const Policy& policy, const Target& target) const;
   absl::Duration ReadyTimeout(const Policy& policy, const Target& target) const;
   void AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target);
   void OnOverlap(const BlockedKey& key);

@@ -72,9 +72,9 @@ void Scheduler::Start(absl::AnyInvocable<void(std::string)> deposed) {
                  .snapshot = [this](const auto& before,
                                     const auto& after) { runs_.SnapshotChanged(before, after); },
                  .content =
-                     [this](const std::shared_ptr<const Content>&,
+                     [this](const std::shared_ptr<const Content>& before,
                             const std::shared_ptr<const Content>& after) {
-                       if (after) runs_.ContentChanged(*after);
+                       runs_.ContentChanged(after ? *after : *before);
                      },
                  .synced = [this] { OnSynced(); }});
   clock_timer_ = loop_.After(kClockEvery, [this] { CheckClock(); });

@@ -695,10 +695,11 @@ json StatusPatch(const PolicyStatus& status, std::string_view resource_version) 
 
 // absl's own take microseconds, which is a tenth of a simulated year.
 std::string FormatRfc3339(absl::Time time) {
-  const absl::CivilSecond civil = absl::CivilSecond(1970) + absl::ToUnixSeconds(time);
-  if (civil.year() < 0 || civil.year() > 9999) {
-    return absl::FormatTime("%E4Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
-  }
+  // What a tenant wrote with an offset may be of another millennium in UTC, which the API server
+  // would refuse with all that is beside it.
+  const absl::CivilSecond civil =
+      std::clamp(absl::CivilSecond(1970) + absl::ToUnixSeconds(time), absl::CivilSecond(0),
+                 absl::CivilSecond(9999, 12, 31, 23, 59, 59));
   std::string text = "0000-00-00T00:00:00Z";
   const auto put = [&text](size_t end, int64_t number) {
     for (; number > 0; number /= 10) text[end--] = static_cast<char>('0' + number % 10);

@@ -39,8 +39,8 @@ nlohmann::json SnapshotToJson(const CreateSnapshot& job);
 // policy that once had some has for ever.
 nlohmann::json StatusPatch(const PolicyStatus& status, std::string_view resource_version);
 
-// RFC 3339 in whole seconds UTC ("2006-01-02T15:04:05Z"), and MicroTime with exactly six digits.
-// Parsing takes any fraction and offset.
+// RFC 3339 in whole seconds UTC ("2006-01-02T15:04:05Z"), of the nearest time of the years 0 to
+// 9999, and MicroTime with exactly six digits. Parsing takes any fraction and offset.
 std::string FormatRfc3339(absl::Time time);
 std::string FormatMicroTime(absl::Time time);
 std::optional<absl::Time> ParseTime(std::string_view text);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "common/kube/json.h"
 #include "common/model/reason.h"
@@ -112,8 +113,13 @@ void ReflectorBase::OnWatchEnded(absl::Status status) {
       return ListNow();
     }
   }
-  // From this version the server may be silent for ever, or say the same again that cannot be read.
-  if (absl::IsDeadlineExceeded(status) || absl::IsInternal(status)) resource_version_.clear();
+  // Silence may have no meaning: a server need not send bookmarks. But one whose etcd was restored
+  // is silent until it reaches our version. So the second silence in a row asks for a LIST, and
+  // then, for what is idle must not be polled, the fourth, the eighth and so on.
+  silences_ = !absl::IsDeadlineExceeded(status) ? 0 : heard_ ? 1 : silences_ + 1;
+  if (silences_ > 1 && std::has_single_bit(silences_)) resource_version_.clear();
+  // What cannot be read would be sent again.
+  if (absl::IsInternal(status)) resource_version_.clear();
   RetryAfterFailure(std::move(status));
 }
 

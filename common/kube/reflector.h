@@ -74,7 +74,8 @@ class ReflectorBase {
   std::string resource_version_;  // "": list next
   bool synced_ = false;
   absl::Status health_;
-  int failures_ = 0;  // since a watch that stood
+  int failures_ = 0;       // since a watch that stood
+  uint32_t silences_ = 0;  // watches in a row that fell silent and had told nothing since the first
   absl::Duration watch_began_;
   bool heard_ = false;       // an event on this watch
   bool after_list_ = false;  // this watch began where a LIST ended

@@ -102,7 +102,7 @@ TEST_F(CreateRunnerTest, ALostRequestEndsTheAttemptAndTheNextOnePosts) {
   world.faults.Next(kPost, Fault::Hang());
   scheduler->SendJob("job", job);
   world.Run(30 * kSecond);
-  ExpectDone(Code::kUnknown, Reason::kNone, "no answer");
+  ExpectDone(Code::kDeadlineExceeded, Reason::kNone, "no answer");
   EXPECT_TRUE(IsRetryable(Done().status));
   EXPECT_EQ(world.Find(job), nullptr);
 

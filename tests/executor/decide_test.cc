@@ -220,7 +220,7 @@ TEST(DecideTest, AnAnswerToThePostIsAVerdictOrLookedInto) {
       {"something else we did wrong", post(absl::OutOfRangeError("why")), Kind::kDone, false,
        Code::kOutOfRange, Reason::kApiUnavailable, "why"},
       {"the reply was lost, and there is none", then_absent(absl::DeadlineExceededError("lost")),
-       Kind::kDone, false, Code::kUnknown, Reason::kNone, "lost"},
+       Kind::kDone, false, Code::kDeadlineExceeded, Reason::kNone, "lost"},
       {"the connection broke, or 5xx, and there is none",
        then_absent(absl::UnavailableError("reset")), Kind::kDone, false, Code::kUnavailable,
        Reason::kNone, "reset"},
@@ -238,6 +238,14 @@ TEST(DecideTest, AnAnswerToThePostIsAVerdictOrLookedInto) {
                   WithReason(absl::PermissionDeniedError("look"), Reason::kForbidden)),
        Kind::kDone, false, Code::kPermissionDenied, Reason::kForbidden, "look"},
   });
+}
+
+TEST(DecideTest, AfterAPostThatRanIntoItsDeadlineTheServerHasTimeToEndIt) {
+  Case c;
+  c.observed.post = absl::DeadlineExceededError("lost");
+  c.observed.object = Object::kAbsent;
+  const Step step = Decide(c.job, c.observed, c.now, c.offset);
+  EXPECT_GE(RetryAfterOf(step.status), absl::Seconds(5));
 }
 
 TEST(DecideTest, PassesOnWhenTheServerSaysToLookAgain) {

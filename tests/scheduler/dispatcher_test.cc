@@ -309,6 +309,19 @@ TEST_F(DispatcherTest, WhereTheServerRefusesEverybodyNoOtherIsSentInstead) {
   }
 }
 
+// A webhook that hangs, and leaves no snapshot.
+TEST_F(DispatcherTest, WhatRanIntoItsDeadlineHoldsItsPlaceUntilItsNextAttemptOnly) {
+  for (int i = 0; i < 4; ++i)
+    Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
+  for (const std::string name : {"n0", "n1"})
+    executor_.Tell(name, Phase::kDone,
+                   WithRetryAfter(absl::DeadlineExceededError("hangs"), absl::Seconds(5)));
+  Run(absl::Seconds(4));
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+  Run(absl::Seconds(4));
+  EXPECT_THAT(executor_.Names(), ElementsAre("n2", "n3"));
+}
+
 TEST_F(DispatcherTest, WhatTurnsUpWhileItWaitsForItsNextAttemptCountsAgainstTheCap) {
   for (int i = 0; i < 4; ++i)
     Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow");
@@ -318,6 +331,7 @@ TEST_F(DispatcherTest, WhatTurnsUpWhileItWaitsForItsNextAttemptCountsAgainstTheC
   Run(absl::Seconds(1));
   ASSERT_THAT(executor_.Names(), ElementsAre("n1", "n2", "n0"));
   EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("n0").work).known_uid, "uid-n0");
+  EXPECT_THAT(progress_["n0"], ElementsAre(Phase::kCreated));
   executor_.Tell("n1", Phase::kCreated);
   executor_.Tell("n1", Phase::kCut);
   EXPECT_THAT(executor_.Names(), SizeIs(3));

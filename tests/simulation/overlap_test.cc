@@ -182,5 +182,33 @@ TEST_F(UnpostedTest, MoreThanTenOpenRunsAreSkipped) {
                     Contains("3 skipped (TooManyOpen)").Times(2)));
 }
 
+// More than the driver takes at a time, so many that their timeouts fill the interval.
+TEST(StuckTest, VolumesThatAreNeverCutStarveNoOther) {
+  World world({});
+  world.simulator().AddSnapshotClass("broken", kSimDriver, false);
+  world.simulator().volumes().SetBehaviour("broken", {.never_cut = true});
+  for (int i = 0; i < 70; ++i)
+    world.simulator().AddClaim("default", fmt::format("bad-{}", i), {{"app", "bad"}});
+  world.simulator().AddClaim("default", "good", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.StartExecutor("executor-1");
+  world.AddPolicy("bad", {{"schedule", "@every 120s"},
+                          {"selector", {{"matchLabels", {{"app", "bad"}}}}},
+                          {"snapshotClassName", "broken"},
+                          {"startingDeadlineSeconds", 100},
+                          {"readyTimeoutSeconds", 60}});
+  world.AddPolicy("good", {{"schedule", "@every 120s"},
+                           {"snapshotClassName", "sim"},
+                           {"startingDeadlineSeconds", 100},
+                           {"runHistoryLimit", 20}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Minutes(21));
+  const std::vector<std::string> outcomes = Outcomes(world.StatusOf("good"));
+  EXPECT_GE(outcomes.size(), 9u);
+  EXPECT_GE(std::count(outcomes.begin(), outcomes.end(), "1 succeeded"),
+            static_cast<ptrdiff_t>(outcomes.size()) - 1)
+      << ::testing::PrintToString(outcomes);
+}
+
 }  // namespace
 }  // namespace snapkeeper

@@ -68,6 +68,8 @@ TEST(TimeTest, ReadsAnyRfc3339TimeAndWritesWholeSecondsOfUtc) {
   EXPECT_EQ(FormatMicroTime(time), "2026-11-22T15:00:00.123000Z");
   EXPECT_EQ(FormatMicroTime(At("2026-11-22T15:00:00Z")), "2026-11-22T15:00:00.000000Z");
   EXPECT_EQ(FormatRfc3339(absl::UnixEpoch()), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(FormatRfc3339(*ParseTime("9999-12-31T23:59:59-01:00")), "9999-12-31T23:59:59Z");
+  EXPECT_EQ(FormatRfc3339(*ParseTime("0000-01-01T00:00:00+01:00")), "0000-01-01T00:00:00Z");
   for (std::string_view text :
        {"", "infinite-future", "2026-11-22", "2026-11-22T15:00:00", " 2026-11-22T15:00:00Z",
         "2026-11-22T15:00:00Z ", "2026-13-22T15:00:00Z", "now"}) {

@@ -127,6 +127,10 @@ class ReflectorTest : public testing::Test {
   }
   void RunFor(absl::Duration time) { snapkeeper::RunFor(clock_, {&loop_}, time); }
   // How long until it asks the API again, by `count` going up.
+  void EndSilently() {
+    RunFor(absl::Seconds(130));
+    api_.End(absl::DeadlineExceededError("no byte within 2m10s"));
+  }
   absl::Duration TimeTo(const int& count, absl::Duration limit = absl::Seconds(60)) {
     const int before = count;
     const absl::Duration began = clock_.Elapsed();
@@ -254,15 +258,43 @@ TEST_F(ReflectorTest, AfterAnErrorItWatchesAgainFromTheLastVersion) {
   EXPECT_THAT(changes_, IsEmpty());
 }
 
+TEST_F(ReflectorTest, ASilentStreamIsOpenedAgain) {
+  StartSynced({}, "7");
+  EndSilently();
+  EXPECT_LE(TimeTo(api_.watches), absl::Milliseconds(210));
+  EXPECT_EQ(api_.watch->resource_version, "7");
+  EXPECT_EQ(api_.lists, 1);
+}
+
 // The server's etcd was restored, and is at an older version.
-TEST_F(ReflectorTest, AfterASilentStreamItListsAgain) {
+TEST_F(ReflectorTest, AfterTwoSilentStreamsItListsAgain) {
   StartSynced({Obj("gone", "6")}, "7");
-  RunFor(absl::Seconds(130));
-  api_.End(absl::DeadlineExceededError("no byte within 2m10s"));
+  EndSilently();
+  TimeTo(api_.watches);
+  EndSilently();
   EXPECT_LE(TimeTo(api_.lists), absl::Milliseconds(210));
   api_.AnswerList(ListResult{{Obj("restored", "2")}, "3"});
   EXPECT_EQ(api_.watch->resource_version, "3");
   EXPECT_THAT(Stored(), ElementsAre("uid-restored@2"));
+}
+
+TEST_F(ReflectorTest, WhatIsAlwaysSilentIsListedMoreAndMoreSeldom) {
+  StartSynced({}, "7");
+  for (int i = 0; i < 64; ++i) {
+    const int lists = api_.lists;
+    EndSilently();
+    RunFor(absl::Seconds(1));
+    if (api_.lists > lists) api_.AnswerList(ListResult{{}, "7"});
+  }
+  EXPECT_EQ(api_.lists, 1 + 6);  // 2, 4, 8, 16, 32, 64
+  // What is heard, or another failure, begins anew.
+  api_.Tell(Bookmark("8"));
+  EndSilently();
+  RunFor(absl::Seconds(1));
+  EXPECT_EQ(api_.lists, 7);
+  EndSilently();
+  RunFor(absl::Seconds(1));
+  EXPECT_EQ(api_.lists, 8);
 }
 
 TEST_F(ReflectorTest, AfterAStreamThatCannotBeReadItListsAgain) {
