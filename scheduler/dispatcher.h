@@ -34,7 +34,8 @@ class Dispatcher {
   struct Create {
     CreateSnapshot work;        // post_before is set at each send
     absl::Time start_deadline;  // of the POST
-    absl::Time order;           // smaller goes first: the cut of the volume's newest ready snapshot
+    absl::Time order;  // smaller goes first: the cut of the volume's newest ready snapshot;
+                       // InfiniteFuture() where an earlier one was not cut in its time
     // kCreated, kCut, kReady, each at most once and in this order.
     absl::AnyInvocable<void(const JobEvent&)> progress;
     // Once, at the end; the job is forgotten before. Reasons: see model/reason.h. Cancelled:

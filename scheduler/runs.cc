@@ -38,6 +38,13 @@ bool Overlaps(const PolicyState& state, absl::Time instant, const std::string& c
                      });
 }
 
+// One of ours of this very volume that is not ready yet. Proving it is dear, and comes last: this
+// is asked of all that are kept, at each instant.
+bool IsPending(const Snapshot& snapshot, const Target& target) {
+  return !snapshot.ready_to_use && !snapshot.meta.deleting &&
+         snapshot.claim_uid == target.claim_uid && ProvenIdentity(snapshot);
+}
+
 // As the status says.
 bool IsProtected(const PolicyState& state) {
   return std::any_of(state.conditions.begin(), state.conditions.end(),
@@ -351,11 +358,7 @@ absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
   absl::Time until = absl::InfinitePast();
   // Of a run that had failed without it, and saw it only then.
   for (const auto& snapshot : caches_.OfClaim(policy.meta.ns, target.claim)) {
-    if (snapshot->ready_to_use || snapshot->meta.deleting ||
-        snapshot->policy_uid != policy.meta.uid || snapshot->claim_uid != target.claim_uid ||
-        !ProvenIdentity(*snapshot)) {
-      continue;
-    }
+    if (snapshot->policy_uid != policy.meta.uid || !IsPending(*snapshot, target)) continue;
     if (const auto taken = ParseInstant(snapshot->instant); taken && *taken < instant)
       until = std::max(until, snapshot->meta.created + ReadyTimeout(policy, target));
   }
@@ -365,8 +368,7 @@ absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
 bool Runs::IsStuck(const Policy& policy, const Target& target) const {
   const auto snapshots = caches_.OfClaim(target.ns, target.claim);
   return std::any_of(snapshots.begin(), snapshots.end(), [&](const auto& snapshot) {
-    return snapshot->claim_uid == target.claim_uid && ProvenIdentity(*snapshot) &&
-           !snapshot->cut_time && !snapshot->ready_to_use && !snapshot->meta.deleting &&
+    return !snapshot->cut_time && IsPending(*snapshot, target) &&
            snapshot->meta.created + ReadyTimeout(policy, target) <= loop_.Now();
   });
 }

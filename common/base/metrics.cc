@@ -10,7 +10,6 @@
 
 #include <cassert>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 #include <utility>
 
