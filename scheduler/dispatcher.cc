@@ -314,10 +314,16 @@ void Dispatcher::TakeUp(Entry& entry, const Snapshot& known) {
   return entry.in_lane ? EnterCap(entry) : EnterLane(entry);
 }
 
+absl::Time Dispatcher::CapUntil(Entry& entry) {
+  return entry.created_time + profiles_.Of(CreateOf(entry).work.target.driver).ready_timeout;
+}
+
 void Dispatcher::ArmDeadline(Entry& entry) {
-  const absl::Time due = entry.created
-                             ? entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace
-                             : CreateOf(entry).start_deadline;
+  absl::Time due = CreateOf(entry).start_deadline;
+  if (entry.created) {
+    due = entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace;
+    if (entry.in_cap) due = std::min(due, CapUntil(entry));
+  }
   const absl::Duration delay =
       std::clamp(due - loop_.Now(), absl::Milliseconds(1), kRecheckWallClock);
   entry.deadline = loop_.After(delay, [this, id = entry.id] { OnDeadline(id); });
@@ -333,6 +339,7 @@ void Dispatcher::OnDeadline(const std::string& id) {
     return;
   }
   if (entry.created) {
+    if (loop_.Now() >= CapUntil(entry)) LeaveCap(entry);
     if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace)
       return ArmDeadline(entry);
     const auto known = find_(create.work);

@@ -26,9 +26,9 @@ namespace snapkeeper {
 
 // The queue, the limits and the one retry loop. A job to create goes through: its volume's lane
 // (one snapshot of a volume is asked for at a time, freed at the cut), its driver's cap
-// (maxCreating, from being sent to the cut), an executor's slot. A failed attempt is tried again
-// with backoff until the starting deadline; once the object exists, until its ready deadline. Loop
-// thread only.
+// (maxCreating, from being sent to the cut, at most for its readyTimeout), an executor's slot. A
+// failed attempt is tried again with backoff until the starting deadline; once the object exists,
+// until its ready deadline. Loop thread only.
 class Dispatcher {
  public:
   struct Create {
@@ -111,6 +111,9 @@ class Dispatcher {
   void Failed(Entry& entry, const absl::Status& status);
   // It was asked for unseen, and is there: only its end must be learnt.
   void TakeUp(Entry& entry, const Snapshot& known);
+  // How long one that is not cut counts against its driver's cap. Not its policy's own timeout:
+  // that would let one tenant decide how long the others wait.
+  absl::Time CapUntil(Entry& entry);
   void ArmDeadline(Entry& entry);
   void OnDeadline(const std::string& id);
   // What holds up one that has not been sent.

@@ -12,8 +12,8 @@ namespace snapkeeper {
 
 // What one CSI driver bears.
 struct DriverProfile {
-  int max_creating = 32;                             // snapshots between POST sent and the cut
-  absl::Duration ready_timeout = absl::Minutes(10);  // where the policy does not say
+  int max_creating = 32;  // snapshots between POST sent and the cut, or ready_timeout after it
+  absl::Duration ready_timeout = absl::Minutes(10);  // for the policy that does not say
 };
 
 // By driver name, from the file of --driver-profiles: `drivers: {NAME or default: {maxCreating: 32,

@@ -8,6 +8,7 @@ import pytest
 import manifests
 from api import Api, ApiError, path_of
 from conftest import REPOSITORY
+from process import wait_until
 
 pytestmark = pytest.mark.usefixtures("deployment")
 
@@ -199,6 +200,15 @@ def test_a_late_create_is_refused_with_both_times(cluster, namespace):
     assert refused.value.code == 422 and refused.value.reason == "Invalid"
     assert f"after snapkeeper.io/post-before {late}" in str(refused.value)
     assert "created at 20" in str(refused.value)
+
+
+def test_the_servers_type_check_has_nothing_against_the_fence(cluster):
+    def checked():
+        fence = cluster.admin.get("ValidatingAdmissionPolicy", "", "snapkeeper-late-create")
+        status = fence.get("status", {})
+        return status if status.get("observedGeneration") == fence["metadata"]["generation"] else None
+
+    assert wait_until("the type check", checked).get("typeChecking", {}) == {}
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-11-22", "1795359600"])

@@ -125,7 +125,7 @@ class DispatcherTest : public ::testing::Test {
         scheduler_metrics_(metrics_),
         executor_(loop_, 4),
         pool_(loop_, rng_, log_, {&executor_}, kHeartbeatEvery),
-        profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2}}")),
+        profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2, readyTimeout: 2m}}")),
         dispatcher_(loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, quarantine,
                     [this](const CreateSnapshot& work) { return existing_[work.name]; }) {
     dispatcher_.Start(7);
@@ -249,6 +249,21 @@ TEST_F(DispatcherTest, WhatExistsIsWaitedForBeyondTheCapAndCountsAgainstIt) {
   EXPECT_THAT(executor_.Names(), ElementsAre("e0", "e1", "e2"));
   executor_.Tell("e1", Phase::kCut);
   EXPECT_THAT(executor_.Names(), ElementsAre("e0", "e1", "e2", "new"));
+}
+
+TEST_F(DispatcherTest, WhatIsNotCutInItsDriversTimeGivesItsPlaceToOthersHoweverLongItIsWaitedFor) {
+  Submit("hangs0", "claim-0", "narrow");
+  Submit("hangs1", "claim-1", "narrow");
+  Submit("other", "claim-2", "narrow");
+  executor_.Tell("hangs0", Phase::kCreated);
+  executor_.Tell("hangs1", Phase::kCreated);
+  Run(absl::Seconds(119));
+  EXPECT_THAT(executor_.Names(), ElementsAre("hangs0", "hangs1"));
+  Run(absl::Seconds(1));
+  EXPECT_THAT(executor_.Names(), ElementsAre("hangs0", "hangs1", "other"));
+  executor_.Tell("hangs0", Phase::kCut);
+  executor_.Tell("hangs0", Phase::kDone);
+  EXPECT_THAT(done_.at("hangs0"), IsOk());
 }
 
 TEST_F(DispatcherTest, TheVolumeThatWasProtectedLongestAgoGoesFirst) {
