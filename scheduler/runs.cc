@@ -104,12 +104,18 @@ void Runs::OnEpochConfirmed() {
 
 void Runs::SetPaused(bool paused) {
   if (!std::exchange(paused_, paused) || paused) return;
+  std::vector<std::pair<std::string, absl::Time>> open;
   for (auto& [uid, state] : states_) {
     if (!state.gone && ScheduleHash(state.policy->spec) != state.schedule_hash) {
       Compile(state);
       handlers_.dirty(uid, kBeforePosts);
     }
     Fire(state);
+    for (const auto& [instant, run] : state.open) open.emplace_back(uid, instant);
+  }
+  // What ended meanwhile.
+  for (const auto& [uid, instant] : open) {
+    if (const auto [state, run] = FindOpen(uid, instant); run) CheckRun(*state, instant);
   }
 }
 
@@ -227,6 +233,8 @@ absl::Time Runs::StartDeadline(const PolicyState& state, absl::Time instant) con
 
 void Runs::Fire(PolicyState& state) {
   if (state.gone || paused_ || !started_) return;
+  // Edited while nobody led: which instants were begun before that only the snapshots tell.
+  if (!state.recovered && state.adopted_generation != state.policy->meta.generation) return;
   if (!state.schedule || state.policy->spec.suspend) {
     state.next = absl::InfiniteFuture();
     ticker_.Set(state.policy->meta.uid, state.next);
@@ -281,14 +289,18 @@ void Runs::StartRun(PolicyState& state, absl::Time instant) {
   CheckRun(state, instant);
 }
 
+std::vector<const Claim*> Runs::SelectedAt(const PolicyState& state, absl::Time instant) const {
+  std::vector<const Claim*> claims;
+  caches_.claims().ForEachIn(state.policy->meta.ns,
+                             [&claims](const Claim& claim) { claims.push_back(&claim); });
+  return SelectVolumes(*state.policy, instant, claims);
+}
+
 void Runs::SelectInto(PolicyState& state, Run& run) {
   const Policy& policy = *state.policy;
-  std::vector<const Claim*> claims;
-  caches_.claims().ForEachIn(policy.meta.ns,
-                             [&claims](const Claim& claim) { claims.push_back(&claim); });
   // Those that were protected longest ago go first: the dispatcher sends at once what it can.
   std::vector<std::pair<absl::Time, const Claim*>> selected;
-  for (const Claim* claim : SelectVolumes(policy, run.instant, claims)) {
+  for (const Claim* claim : SelectedAt(state, run.instant)) {
     selected.emplace_back(caches_.NewestReadyCut(*claim, loop_.Now()), claim);
   }
   std::stable_sort(selected.begin(), selected.end(),
@@ -318,6 +330,7 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
 void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
   for (const auto& [instant, snapshot] : Taken(state)) {
     if (instant != run.instant) continue;
+    run.start_time = std::min(run.start_time, snapshot->meta.created);
     RunVolume& volume = run.volumes[snapshot->claim_uid];
     if (!volume.job_id.empty() || volume.final()) continue;
     blocked_.erase({state.policy->meta.uid, snapshot->claim_uid, run.instant});
@@ -391,8 +404,9 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
 void Runs::OnOverlap(const BlockedKey& key) {
   const auto& [policy_uid, claim_uid, instant] = key;
   const auto [state, run] = FindOpen(policy_uid, instant);
-  if (state && !state->recovered) {
-    // What it waits for, and whether it exists, is not known yet.
+  if (state && (!state->recovered || paused_)) {
+    // What it waits for, and whether it exists, is not known yet; or it is not known how late it
+    // is.
     blocked_.at(key).deadline = loop_.After(kRecoverSoon, [this, key] { OnOverlap(key); });
     return;
   }
@@ -531,7 +545,7 @@ void Runs::TellOutcome(const PolicyState& state, const Run& run, const RunVolume
 
 void Runs::CheckRun(PolicyState& state, absl::Time instant) {
   auto it = state.open.find(instant);
-  if (it == state.open.end()) return;
+  if (it == state.open.end() || paused_) return;  // SetPaused looks again
   Run& run = it->second;
   const std::string uid = state.policy->meta.uid;
   const bool closed = loop_.Elapsed() >= run.open_until;  // no volume comes into it any more
@@ -571,8 +585,7 @@ void Runs::WithdrawAll(PolicyState& state) {
       if (!volume.job_id.empty() && !volume.posted) jobs.push_back(volume.job_id);
     }
   }
-  ConcludeBlocked(state, "", Outcome::kCancelled, Reason::kNone,
-                  "the policy was suspended or deleted before the snapshot was asked for");
+  ConcludeBlocked(state, "", Outcome::kCancelled, Reason::kNone, kEndedBefore);
   for (const std::string& job : jobs) dispatcher_.Withdraw(job);
 }
 
@@ -664,10 +677,7 @@ void Runs::RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
           .start_time = loop_.Now(),
           .posted_time = loop_.Now(),
           .completion_time = loop_.Now()};
-  std::vector<const Claim*> claims;
-  caches_.claims().ForEachIn(state.policy->meta.ns,
-                             [&claims](const Claim& claim) { claims.push_back(&claim); });
-  for (const Claim* claim : SelectVolumes(*state.policy, instant, claims)) {
+  for (const Claim* claim : SelectedAt(state, instant)) {
     RunVolume& volume = run.volumes[claim->meta.uid];
     volume.claim = claim->meta.name;
     volume.claim_uid = claim->meta.uid;

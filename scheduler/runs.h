@@ -35,8 +35,11 @@ struct PolicyState {
   bool gone = false;           // deleted: kept until its open runs have settled
   bool recovered = false;  // what an earlier leader left was taken up; nothing is written before
 
-  absl::Time adopted_up_to;  // what an earlier leader had accounted for when we took over
-  absl::Time fired_up_to;    // instants up to here were handed out or counted
+  // What an earlier leader had accounted for when we took over, and the newest spec that it may
+  // have run: its runs are gone on with only if that is the policy's still.
+  absl::Time adopted_up_to;
+  int64_t adopted_generation = 0;
+  absl::Time fired_up_to;  // instants up to here were handed out or counted
   absl::Time next = absl::InfiniteFuture();
 
   std::optional<absl::Time> watermark;
@@ -84,7 +87,7 @@ class Runs {
   void OnSynced();
   // The Lease shows no higher epoch than ours, whatever a status claims.
   void OnEpochConfirmed();
-  // The clock is too far off (common/model/clock.h): nothing fires.
+  // The clock is too far off (common/model/clock.h): nothing fires, and no time of it is recorded.
   void SetPaused(bool paused);
 
   void PolicyChanged(const std::shared_ptr<const Policy>& before,
@@ -123,6 +126,8 @@ class Runs {
   static constexpr absl::Duration kPostingSoon = absl::Seconds(5);
   // As a schedule's hash: what the spec says now began at no time that is known.
   static constexpr char kUnknownSchedule[] = "unknown";
+  static constexpr char kEndedBefore[] =
+      "the policy was suspended or deleted before the snapshot was asked for";
 
   // By policy UID, claim UID and instant.
   using BlockedKey = std::tuple<std::string, std::string, absl::Time>;
@@ -147,6 +152,8 @@ class Runs {
   void RecoverRun(PolicyState& state, Run run, bool complete);
   void TakeUpRun(PolicyState& state, Run run);
   void CompleteRun(PolicyState& state, absl::Time instant, bool complete);
+  // What was not asked for, of a policy that was edited or ended meanwhile.
+  void SkipRest(PolicyState& state, Run& run);
   // Some that were counted without a name have one now.
   static void UncountUnnamed(Run& run);
   void CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count);
@@ -163,6 +170,7 @@ class Runs {
   void TakeOverSettled(PolicyState& state, const PolicyStatus& status);
   // Another leader has settled this run: what is under way for it here does not count.
   void Abandon(PolicyState& state, absl::Time instant);
+  std::vector<const Claim*> SelectedAt(const PolicyState& state, absl::Time instant) const;
   void SelectInto(PolicyState& state, Run& run);
 
   void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,

@@ -73,6 +73,8 @@ void Runs::Adopt(const std::shared_ptr<const Policy>& policy) {
   state.conditions = status.conditions;
   state.selected_volumes = status.selected_volumes;
   TakeOverSettled(state, status);
+  // Nobody has edited the first one.
+  state.adopted_generation = policy->meta.generation == 1 ? 1 : status.observed_generation;
   state.adopted_up_to = std::max(policy->meta.created, AccountedUpTo(status));
   // Edited before anyone saw it, or more than once since: it may have been suspended, or another
   // schedule's, for a while. Its past is not fired.
@@ -134,9 +136,9 @@ Runs::TakenUp Runs::TakeUpOpen(PolicyState& state) {
       state.fired_up_to = instant;
     }
     std::erase(state.unjudged, instant);
-    TakeUpRun(state, Run{.instant = instant,
-                         .generation = state.policy->meta.generation,
-                         .start_time = loop_.Now()});
+    TakeUpRun(
+        state,
+        Run{.instant = instant, .generation = state.adopted_generation, .start_time = loop_.Now()});
     taken_up[instant] = true;
   }
   return taken_up;
@@ -153,6 +155,7 @@ void Runs::CompleteOpen(PolicyState& state, const TakenUp& taken_up) {
   std::set<std::string> waiting;
   for (const BlockedKey& key : BlockedOf(state, "")) waiting.insert(std::get<1>(key));
   for (const std::string& claim_uid : waiting) Unblock(state, claim_uid);
+  Fire(state);
   JudgeMissed(state);
   AmendLate(state);
   handlers_.series_changed(uid);
@@ -185,26 +188,49 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
   const auto it = state.open.find(instant);
   if (it == state.open.end()) return;
   Run& open = it->second;
-  if (complete && !state.gone && open.generation == state.policy->meta.generation &&
-      state.schedule && !state.policy->spec.suspend) {
-    // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
-    // until the starting deadline.
+  const bool edited = open.generation != state.policy->meta.generation;
+  const bool ended = state.gone || state.policy->spec.suspend;
+  // Nothing of it was written, or it was still posting: what is not asked for yet still can be,
+  // until the starting deadline.
+  if (complete && !edited && !ended && state.schedule) {
     SelectInto(state, open);
+  } else if (complete) {
+    SkipRest(state, open);
   }
   if (const int rest = open.recorded - ToRecord(open).counts.selected; rest > 0) {
-    // Volumes of an edited or suspended policy that were not asked for, or whose snapshot has
-    // vanished since.
-    if (open.generation != state.policy->meta.generation) {
-      CountUnnamed(state, open, Outcome::kSkipped, Reason::kPolicyChanged, rest);
-    } else if (complete) {
-      CountUnnamed(state, open, Outcome::kCancelled, Reason::kNone, rest);
-    } else {
+    if (!complete) {
       CountUnnamed(state, open, Outcome::kFailed, Reason::kDeleted, rest);
+    } else if (ended) {
+      CountUnnamed(state, open, Outcome::kCancelled, Reason::kNone, rest);
+    } else if (edited) {
+      CountUnnamed(state, open, Outcome::kSkipped, Reason::kPolicyChanged, rest);
+    } else {
+      CountUnnamed(state, open, Outcome::kFailed, Reason::kClaimNotFound, rest);
     }
   } else {
     UncountUnnamed(open);
   }
   CheckRun(state, instant);
+}
+
+void Runs::SkipRest(PolicyState& state, Run& run) {
+  std::vector<const Claim*> rest = SelectedAt(state, run.instant);
+  std::erase_if(rest, [&run](const Claim* claim) { return run.volumes.contains(claim->meta.uid); });
+  // What the record counted may have been others, that the policy selects no more.
+  const int recorded = run.recorded - ToRecord(run).counts.selected;
+  if (run.recorded > 0 && static_cast<int>(rest.size()) > recorded) return;
+  const bool ended = state.gone || state.policy->spec.suspend;
+  for (const Claim* claim : rest) {
+    RunVolume& volume = run.volumes[claim->meta.uid];
+    volume.claim = claim->meta.name;
+    volume.claim_uid = claim->meta.uid;
+    if (ended) {
+      Conclude(state, run, volume, Outcome::kCancelled, Reason::kNone, kEndedBefore);
+    } else {
+      Conclude(state, run, volume, Outcome::kSkipped, Reason::kPolicyChanged,
+               "the policy was edited before the snapshot was asked for");
+    }
+  }
 }
 
 void Runs::UncountUnnamed(Run& run) {
@@ -256,7 +282,7 @@ void Runs::JudgeMissed(PolicyState& state) {
     if (with_snapshots.contains(instant)) {
       RecoverRun(state,
                  Run{.instant = instant,
-                     .generation = state.policy->meta.generation,
+                     .generation = state.adopted_generation,
                      .start_time = loop_.Now()},
                  true);
     } else {
@@ -325,7 +351,7 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
     if (counted || adopted) --state.missed_runs;
     RecoverRun(state,
                Run{.instant = *instant,
-                   .generation = state.policy->meta.generation,
+                   .generation = state.adopted_generation,
                    .start_time = loop_.Now(),
                    .open_until = loop_.Elapsed() + kSettleSoon,
                    .timer = loop_.After(kSettleSoon,
@@ -364,8 +390,9 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
     RunVolume& volume = found->second;
     // Of most reasons: its POST was carried out, and nobody could see it. The record names no
     // snapshot then. What was deleted is not what somebody may have made of that name since.
-    const bool late = (volume.outcome == Outcome::kFailed && volume.reason != Reason::kDeleted) ||
-                      volume.outcome == Outcome::kCancelled;
+    const bool late = volume.final() && volume.outcome != Outcome::kSucceeded &&
+                      volume.outcome != Outcome::kSucceededLate &&
+                      volume.reason != Reason::kDeleted;
     if (!late || (!volume.snapshot.empty() && volume.snapshot != snapshot.meta.name) ||
         !caches_.IsReady(snapshot)) {
       return;

@@ -18,6 +18,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -134,6 +135,13 @@ class UnpostedTest : public ::testing::Test {
     world_.RunFor(Every(absl::Seconds(60), now, now + absl::Minutes(1)).front() - now +
                   absl::Seconds(5));
   }
+  std::vector<std::string> OutcomesOfTheNextScheduler() {
+    world_.StartExecutor("executor-0");
+    world_.StartScheduler("scheduler-1");
+    world_.RunFor(absl::Seconds(30));
+    EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+    return Outcomes(world_.StatusOf("waits"));
+  }
 
   World world_{World::Options{}};
 };
@@ -168,11 +176,32 @@ TEST_F(UnpostedTest, APolicyThatIsBeingDeletedPostsNothing) {
 TEST_F(UnpostedTest, AfterAnEditTheNextSchedulerSkipsTheRestOfTheRun) {
   world_.Kill("scheduler-0");
   world_.PatchPolicy("waits", {{"spec", {{"readyTimeoutSeconds", 300}}}});
-  world_.StartExecutor("executor-0");
-  world_.StartScheduler("scheduler-1");
-  world_.RunFor(absl::Seconds(30));
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("3 skipped (PolicyChanged)"));
   EXPECT_EQ(world_.oracle().counts().created, 0);
-  EXPECT_THAT(Outcomes(world_.StatusOf("waits")), ElementsAre("3 skipped"));
+}
+
+TEST_F(UnpostedTest, OfAPolicySuspendedMeanwhileTheNextSchedulerCancelsTheRestOfTheRun) {
+  world_.Kill("scheduler-0");
+  world_.PatchPolicy("waits", {{"spec", {{"suspend", true}}}});
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("3 cancelled"));
+  EXPECT_EQ(world_.oracle().counts().created, 0);
+  EXPECT_THAT(world_.StatusOf("waits").recent_runs.at(0).failures, SizeIs(3));
+}
+
+TEST_F(UnpostedTest, OfAnEditedSelectorTheNextSchedulerSkipsWhatTheRecordCounted) {
+  world_.Kill("scheduler-0");
+  world_.PatchPolicy("waits", {{"spec", {{"selector", {{"matchLabels", {{"app", "other"}}}}}}}});
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("3 skipped"));
+  EXPECT_EQ(world_.oracle().counts().created, 0);
+}
+
+TEST_F(UnpostedTest, AClaimThatIsGoneMeanwhileHasFailed) {
+  world_.Kill("scheduler-0");
+  ASSERT_TRUE(
+      world_.simulator().store().Delete({Kind::kClaim, "default", "data-1"}, {}, "admin").ok());
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("2 succeeded, 1 failed"));
+  EXPECT_THAT(world_.MetricsOf("scheduler-1"),
+              HasSubstr(R"(outcome="Failed",reason="ClaimNotFound"} 1)"));
 }
 
 TEST_F(UnpostedTest, MoreThanTenOpenRunsAreSkipped) {

@@ -208,21 +208,83 @@ class OneCreate : public FaultPlan {
   int created_ = 0;
 };
 
-TEST_F(ScheduleTest, OfAPolicySuspendedMeanwhileTheNextSchedulerPostsNothingMore) {
-  world_.AddPolicy("stopped", {{"schedule", "@every 10m"}});
-  world_.StartScheduler("scheduler-0");
-  OneCreate faults;
-  world_.simulator().SetFaultPlan(&faults);
-  while (world_.SnapshotsOf("stopped").empty()) world_.RunFor(absl::Seconds(1));
-  world_.Kill("scheduler-0");
-  world_.RunFor(absl::Seconds(5));
-  world_.simulator().SetFaultPlan(nullptr);
-  world_.PatchPolicy("stopped", {{"spec", {{"suspend", true}}}});
-  world_.StartScheduler("scheduler-1");
-  world_.RunFor(absl::Minutes(1));
+// The scheduler died in a run of which one snapshot is there, and nothing is written.
+class UnwrittenTest : public ScheduleTest {
+ protected:
+  UnwrittenTest() {
+    world_.AddPolicy("edited", {{"schedule", "@every 10m"}, {"startingDeadlineSeconds", 300}});
+    world_.StartScheduler("scheduler-0");
+    OneCreate faults;
+    world_.simulator().SetFaultPlan(&faults);
+    while (world_.SnapshotsOf("edited").empty()) world_.RunFor(absl::Seconds(1));
+    world_.Kill("scheduler-0");
+    world_.RunFor(absl::Seconds(5));
+    world_.simulator().SetFaultPlan(nullptr);
+  }
+  void Edit(const nlohmann::json& spec) { world_.PatchPolicy("edited", {{"spec", spec}}); }
+  std::vector<std::string> OutcomesOfTheNextScheduler() {
+    world_.StartScheduler("scheduler-1");
+    world_.RunFor(absl::Minutes(1));
+    EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+    return Outcomes(world_.StatusOf("edited"));
+  }
+};
+
+TEST_F(UnwrittenTest, IsCompletedByTheNextScheduler) {
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("3 succeeded"));
+}
+
+TEST_F(UnwrittenTest, IsCancelledWhereThePolicyWasSuspendedMeanwhile) {
+  Edit({{"suspend", true}});
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("1 succeeded, 2 cancelled"));
   EXPECT_EQ(world_.oracle().counts().created, 1);
-  EXPECT_THAT(Outcomes(world_.StatusOf("stopped")), ElementsAre("1 succeeded"));
-  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+  EXPECT_FALSE(world_.StatusOf("edited").last_successful_time);
+}
+
+struct Edited {
+  const char* what;
+  std::vector<nlohmann::json> specs;  // one after the other
+};
+class EditedMeanwhileTest : public UnwrittenTest, public ::testing::WithParamInterface<Edited> {};
+
+TEST_P(EditedMeanwhileTest, IsSkippedByTheNextScheduler) {
+  for (const nlohmann::json& spec : GetParam().specs) Edit(spec);
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("1 succeeded, 2 skipped (PolicyChanged)"));
+  EXPECT_EQ(world_.oracle().counts().created, 1);
+}
+
+const Edited kEdits[] = {
+    {"Schedule", {{{"schedule", "@every 1h"}}}},
+    {"Resumed", {{{"suspend", true}}, {{"suspend", false}}}},
+    {"Selector", {{{"selector", {{"matchLabels", nullptr}}}}}},
+    {"ReadyTimeout", {{{"readyTimeoutSeconds", 300}}}},
+};
+INSTANTIATE_TEST_SUITE_P(All, EditedMeanwhileTest, ::testing::ValuesIn(kEdits),
+                         [](const auto& edited) { return edited.param.what; });
+
+TEST_F(UnwrittenTest, TakesNothingThatAnEditedPolicySelectsInstead) {
+  for (const char* claim : {"other-0", "other-1"})
+    world_.simulator().AddClaim("default", claim, {{"app", "other"}});
+  Edit({{"selector", {{"matchLabels", {{"app", "other"}}}}}});
+  EXPECT_THAT(OutcomesOfTheNextScheduler(), ElementsAre("1 succeeded"));
+  EXPECT_EQ(world_.oracle().counts().created, 1);
+}
+
+TEST_F(UnwrittenTest, IsRecordedWithNoTimeOfAWrongClock) {
+  Edit({{"readyTimeoutSeconds", 300}});
+  world_.StartScheduler("scheduler-1");
+  world_.SetClockOffset("scheduler-1", absl::Hours(24 * 365));
+  world_.RunFor(absl::Minutes(1));
+  for (const RunRecord& run : world_.StatusOf("edited").recent_runs) {
+    EXPECT_LE(*run.start_time, world_.Now());
+    EXPECT_FALSE(run.posted_time);
+  }
+  world_.SetClockOffset("scheduler-1", absl::ZeroDuration());
+  world_.RunFor(absl::Minutes(2));
+  const PolicyStatus status = world_.StatusOf("edited");
+  EXPECT_THAT(Outcomes(status), ElementsAre("1 succeeded, 2 skipped (PolicyChanged)"));
+  EXPECT_LE(*status.recent_runs.at(0).start_time, world_.Now());
+  EXPECT_LE(*status.recent_runs.at(0).completion_time, world_.Now());
 }
 
 TEST(OrderTest, TheVolumesThatWereProtectedLongestAgoGoFirst) {
