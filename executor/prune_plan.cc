@@ -76,10 +76,13 @@ std::vector<Decision> ConfirmedPrunes(const PruneSnapshots& job,
     auto add = [&](const Snapshot& snapshot, const PruneMember& known) {
       members.push_back(MakeMember(snapshot, known, job.policy_uid, series.claim_uid, now));
     };
-    absl::flat_hash_set<std::string_view> known;
+    absl::flat_hash_set<std::string_view> known, changed;
     for (const PruneMember& member : series.members) {
       const auto it = by_uid.find(member.uid);
-      if (it != by_uid.end() && known.insert(member.uid).second) add(*it->second, member);
+      if (it == by_uid.end() || !known.insert(member.uid).second) continue;
+      add(*it->second, member);
+      // What is known of its content is of another one.
+      if (it->second->bound_content != member.bound_content) changed.insert(member.uid);
     }
     // What the scheduler did not know of when it planned.
     for (const Snapshot* snapshot : by_claim[series.claim_uid]) {
@@ -95,7 +98,8 @@ std::vector<Decision> ConfirmedPrunes(const PruneSnapshots& job,
                                                            series.candidates.end());
     const std::vector<Decision> pruned = plan.Pruned();
     for (auto decision = pruned.rbegin(); decision != pruned.rend(); ++decision) {
-      if (candidates.contains(decision->uid)) confirmed.push_back(*decision);
+      if (candidates.contains(decision->uid) && !changed.contains(decision->uid))
+        confirmed.push_back(*decision);
     }
   }
   return confirmed;

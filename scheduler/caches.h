@@ -122,6 +122,10 @@ class Caches {
   // (where the snapshot says which); else null.
   std::shared_ptr<const Content> BoundContent(const Snapshot& snapshot) const;
   bool IsBound(const Snapshot& snapshot) const { return BoundContent(snapshot) != nullptr; }
+  bool IsRetained(const Snapshot& snapshot) const {
+    const auto content = contents_.Find("", snapshot.bound_content);
+    return content && content->retained;
+  }
   // The content that it names belongs to another snapshot, or is of another volume than the
   // snapshot says: it is not what it seems to be.
   bool IsMisbound(const Snapshot& snapshot) const;

@@ -19,6 +19,7 @@ constexpr int kPruning = 3;
 // An executor's own verdict at the ready deadline is the better one (it is told with the driver's
 // last error); ours is for when none answers.
 constexpr absl::Duration kReadyGrace = absl::Seconds(5);
+constexpr absl::Duration kLastTry = absl::Milliseconds(200);  // before the starting deadline
 constexpr absl::Duration kAttemptLimit = absl::Seconds(60);
 constexpr absl::Duration kRecheckWallClock = absl::Minutes(1);
 constexpr absl::Duration kRecheckPaused = absl::Seconds(1);
@@ -270,8 +271,13 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   if (!IsRetryable(status) && !(absl::IsCancelled(status) && !entry.withdrawn))
     return Finish(entry, status);
   entry.last_error = status;
-  const absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, RetryAfterOf(status));
-  if (!entry.created && (entry.withdrawn || loop_.Now() + delay >= create.start_deadline)) {
+  const absl::Duration at_least = RetryAfterOf(status);
+  absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, at_least);
+  const absl::Duration left = create.start_deadline - loop_.Now();
+  // It may well be taken before its deadline still.
+  if (!entry.created && delay >= left && left >= kLastTry && at_least == absl::ZeroDuration())
+    delay = Backoff{left / 4, left / 2}.Delay(1, rng_);
+  if (!entry.created && (entry.withdrawn || delay >= left)) {
     // A POST whose reply was lost may have been carried out all the same.
     if (const auto known = find_(create.work)) return TakeUp(entry, *known);
     if (entry.withdrawn) return Finish(entry, absl::CancelledError(status.message()));

@@ -39,7 +39,8 @@ SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
     : metrics_(metrics),
       outcomes_(metrics.AddCounter(
           "snapkeeper_snapshot_outcomes_total",
-          "Outcomes of volumes in runs; an outcome that is amended counts again.")),
+          "Outcomes of volumes in runs; an outcome that is amended counts again, and so does one "
+          "of a run that was open when another scheduler took over.")),
       retries_(
           metrics.AddCounter("snapkeeper_job_retries_total",
                              "Attempts that are tried again, by the reason of the failed one.")),

@@ -84,6 +84,7 @@ PruneMember Pruner::KnownOf(const Snapshot& snapshot) const {
           .bound_content = snapshot.bound_content,
           .bound = caches_.IsBound(snapshot),
           .pinned = caches_.IsPinned(snapshot),
+          .retained = caches_.IsRetained(snapshot),
           .posted_known = posted.has_value(),
           .posted = posted.value_or(absl::InfinitePast())};
 }
@@ -119,8 +120,12 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
     });
     if (own == snapshots.end()) return std::nullopt;
     job.policy_name = (*own)->policy.substr(ns.size() + 1);
+    // It waits for finalizers: the executor would find it, and delete nothing.
+    const auto ending = caches_.policies().Find(ns, job.policy_name);
+    if (ending && ending->meta.uid == policy_uid) return std::nullopt;
   }
 
+  bool retained = false;
   std::map<std::string, std::vector<Caches::SnapshotPtr>> series;  // by claim UID
   for (const auto& snapshot : snapshots) {
     if (snapshot->meta.ns == ns && !caches_.IsMisbound(*snapshot) &&
@@ -164,10 +169,18 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
                                               .claim_exists = entry.claim_exists,
                                               .second_newest_due = job.second_newest_due});
     next_change = std::min(next_change, plan.next_change);
-    for (const Decision& decision : plan.Pruned()) {
-      if (own_names.contains(decision.name)) entry.candidates.push_back(decision.uid);
+    for (const Decision& decision : plan.decisions) {
+      if (!own_names.contains(decision.name)) continue;
+      if (decision.verdict == Verdict::kPrune) entry.candidates.push_back(decision.uid);
+      retained |= decision.rule == "retained";
     }
     if (!entry.candidates.empty()) job.series.push_back(std::move(entry));
+  }
+  if (retained && state) {
+    events_.Record(Kind::kPolicy, state->policy->meta, EventType::kWarning, "Retained",
+                   "snapshots that retention would let go stay: the deletionPolicy of their "
+                   "VolumeSnapshotContents is Retain, and their data would stay without them; set "
+                   "it to Delete to have them pruned");
   }
   if (job.series.empty()) return std::nullopt;
   FitOneJob(job.series);

@@ -130,8 +130,8 @@ void Runs::PolicyChanged(const std::shared_ptr<const Policy>& before,
       ticker_.Set(before->meta.uid, absl::InfiniteFuture());
       WithdrawAll(it->second);
       Forget(before->meta.uid);
-      handlers_.series_changed(before->meta.uid);
     }
+    handlers_.series_changed(before->meta.uid);
   }
   if (!after || after->meta.deleting) return;
   auto it = states_.find(after->meta.uid);

@@ -186,6 +186,7 @@ pb::PruneSnapshots ToProto(const PruneSnapshots& prune) {
       member.set_bound_content(m.bound_content);
       member.set_bound(m.bound);
       member.set_pinned(m.pinned);
+      member.set_retained(m.retained);
       member.set_posted_known(m.posted_known);
       if (m.posted != absl::InfinitePast()) *member.mutable_posted() = ToProto(m.posted);
     }
@@ -218,6 +219,7 @@ absl::StatusOr<PruneSnapshots> FromProto(const pb::PruneSnapshots& prune) {
       member.bound_content = m.bound_content();
       member.bound = m.bound();
       member.pinned = m.pinned();
+      member.retained = m.retained();
       member.posted_known = m.posted_known();
       if (m.has_posted()) member.posted = r.Time("series.members.posted", m.posted());
     }

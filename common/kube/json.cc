@@ -364,7 +364,8 @@ Content ReadContent(const Fields& root, const Fields& meta) {
           .volume_handle = spec.Object("source").String("volumeHandle"),
           .snapshot_ns = ref.String("namespace"),
           .snapshot_name = ref.String("name"),
-          .snapshot_uid = ref.String("uid")};
+          .snapshot_uid = ref.String("uid"),
+          .retained = spec.String("deletionPolicy") == "Retain"};
 }
 
 Object ReadObject(Kind kind, const Fields& root) {

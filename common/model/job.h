@@ -43,8 +43,9 @@ struct CreateSnapshot {
 struct PruneMember {
   std::string name, uid;
   std::string bound_content;  // the content's name that `bound` was judged for; "" if none
-  bool bound = false;   // content bound both ways, and its volume handle is the one preflight saw
-  bool pinned = false;  // dataSource of a Pending PVC
+  bool bound = false;     // content bound both ways, and its volume handle is the one preflight saw
+  bool pinned = false;    // dataSource of a Pending PVC
+  bool retained = false;  // the content's deletionPolicy is Retain
   bool posted_known = false;  // false: its run is not posted yet: quarantined
   absl::Time posted = absl::InfinitePast();
   bool operator==(const PruneMember&) const = default;

@@ -73,6 +73,7 @@ struct Content {
   std::string driver;
   std::string volume_handle;  // spec.source.volumeHandle; "" where pre-provisioned
   std::string snapshot_ns, snapshot_name, snapshot_uid;  // spec.volumeSnapshotRef
+  bool retained = false;                                 // spec.deletionPolicy: Retain
 
   bool operator==(const Content&) const = default;
 };

@@ -132,6 +132,7 @@ void JudgeProtected(const SeriesMember& member, const RetentionContext& context,
                     Judgement& judgement) {
   if (member.held) judgement.Keep("held");
   if (member.pinned) judgement.Keep("pinned");
+  if (member.retained) judgement.Keep("retained");
   if (member.grouped) judgement.Keep("grouped");
   const absl::Time since = std::max({member.posted, member.created, context.leader_since});
   judgement.Keep("quarantine",
@@ -168,6 +169,7 @@ SeriesMember MakeMember(const Snapshot& snapshot, const PruneMember& known,
   member.deleting = snapshot.meta.deleting;
   member.held = IsHeld(snapshot, now);
   member.pinned = known.pinned;
+  member.retained = known.retained;
   member.grouped = !snapshot.group.empty();
   member.quarantined = !known.posted_known;
   member.posted = known.posted;

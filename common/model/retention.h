@@ -27,7 +27,10 @@ struct SeriesMember {
   bool cut_ahead = false;  // and later than now: the driver's clock is ahead, or ours behind
   bool deleting = false;
   bool held = false;
-  bool pinned = false;   // dataSource of a Pending PVC
+  bool pinned = false;  // dataSource of a Pending PVC
+  // Its content's deletionPolicy is Retain: content and data would stay, and nothing would lead to
+  // them.
+  bool retained = false;
   bool grouped = false;  // member of a group
   // Its run is not posted yet, as the scheduler knows, whatever the clock says.
   bool quarantined = false;
@@ -67,10 +70,10 @@ struct Decision {
   std::string name, uid, resource_version;
   Verdict verdict = Verdict::kKeep;
   // The rules that decided, joined by ','.
-  // kKeep: keepAll, keepLast, maxAge, agePaused, minReady, lastReady, held, pinned, grouped,
-  //   quarantine, policyGone, unreadyTtl (still inside it), newestCut (unready, and nothing that is
-  //   ready has a newer cut), madeAhead (before every clock was set back, and its time has not come
-  //   again).
+  // kKeep: keepAll, keepLast, maxAge, agePaused, minReady, lastReady, held, pinned, retained,
+  //   grouped, quarantine, policyGone, unreadyTtl (still inside it), newestCut (unready, and
+  //   nothing that is ready has a newer cut), madeAhead (before every clock was set back, and its
+  //   time has not come again).
   // kPrune: keepLast, maxAge, unreadyTtl.
   // kIgnore: deleting, otherOrigin.
   std::string rule;

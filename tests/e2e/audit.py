@@ -72,10 +72,17 @@ class AuditLog:
         """The lives of all VolumeSnapshots whose creation this log holds."""
         lives = {}
         newest = {}  # (namespace, name) -> UID; deletes and status writes name no UID
+        # A request whose client was killed meanwhile is answered 504, and may have been carried out all the same: then a
+        # later answer shows what it wrote.
+        unsure = collections.defaultdict(list)
         for r in sorted(self.requests, key=lambda r: r.answered):
-            if not r.resource.startswith("volumesnapshots") or r.resource.startswith("volumesnapshotc") or r.code >= 300:
+            if not r.resource.startswith("volumesnapshots") or r.resource.startswith("volumesnapshotc"):
                 continue
             if namespace and r.namespace != namespace:
+                continue
+            if r.code == 504:
+                unsure[r.namespace, r.name].append(r)
+            if r.code >= 300:
                 continue
             if r.verb == "create":
                 meta = r.answer["metadata"]
@@ -84,12 +91,19 @@ class AuditLog:
             life = lives.get(newest.get((r.namespace, r.name)))
             if life is None:
                 continue
+            earlier = unsure[r.namespace, r.name]
             # A delete may be answered with a Status, whose field of this name is a word.
-            if life.ready is None and r.verb != "delete" and (r.answer or {}).get("status", {}).get("readyToUse") is True:
-                life.ready = r.received
-            if r.verb == "delete" and life.deleted is None:
-                life.deleted, life.deleted_by = r.received, r.user
+            if life.ready is None and r.verb != "delete" and _is_ready(r.answer):
+                life.ready = next((u for u in earlier if _is_ready(u.body)), r).received
+            deleting = "deletionTimestamp" in ((r.answer or {}).get("metadata") or {})
+            delete = r if r.verb == "delete" else next((u for u in earlier if deleting and u.verb == "delete"), None)
+            if delete and life.deleted is None:
+                life.deleted, life.deleted_by = delete.received, delete.user
         return list(lives.values())
+
+
+def _is_ready(snapshot):
+    return ((snapshot or {}).get("status") or {}).get("readyToUse") is True
 
 
 def _request(event):

@@ -1,9 +1,10 @@
 """The judge is judged: what it must accuse, and what not."""
 
 import dataclasses
+import json
 
 import oracle
-from audit import SnapshotLife
+from audit import AuditLog, SnapshotLife
 
 POLICY = {"metadata": {"uid": "11111111-1111-1111-1111-111111111111"}}
 CLAIM = {"metadata": {"uid": "22222222-2222-2222-2222-222222222222", "name": "data"}}
@@ -50,6 +51,32 @@ def test_each_fault_is_found_and_called_by_its_name():
     assert list(accused([life(FIRST, ready=None), *good[1:]])) == ["unready"]
     assert list(accused([life(FIRST, deleted=FIRST + 5), *good[1:]])) == ["deleted_good"]
     assert list(accused([life(FIRST, deleted=FIRST + 15), *good[1:]], keep=2)) == ["deleted_good"]
+
+
+def test_what_was_carried_out_although_its_client_was_gone_counts_from_then(tmp_path):
+    made = {"metadata": {"name": "s", "uid": "u"}, "spec": {"source": {"persistentVolumeClaimName": "data"}}}
+    ready = {**made, "status": {"readyToUse": True}}
+    deleting = {**ready, "metadata": {**made["metadata"], "deletionTimestamp": "2026-11-22T15:00:03Z"}}
+
+    def event(second, verb, code, body=None, answer=None, resource="volumesnapshots"):
+        at = f"2026-11-22T15:00:{second:02}.000000Z"
+        return {"stage": "ResponseComplete", "verb": verb, "user": {"username": verb + "r"}, "requestURI": "/",
+                "objectRef": {"resource": resource, "namespace": "ns", "name": "s"}, "requestReceivedTimestamp": at,
+                "stageTimestamp": at, "responseStatus": {"code": code}, "requestObject": body, "responseObject": answer}
+
+    def lives(*events):
+        log = tmp_path / "audit.log"
+        log.write_text("".join(json.dumps(e) + "\n" for e in events))
+        [life] = AuditLog(log).snapshots()
+        return (life.ready and life.ready - FIRST, life.deleted and life.deleted - FIRST, life.deleted_by)
+
+    create = event(0, "create", 201, made, made)
+    lost_ready, lost_delete = event(1, "update", 504, ready), event(3, "delete", 504)
+    assert lives(create, lost_ready, event(2, "update", 200, ready, ready)) == (1, None, None)
+    assert lives(create, lost_ready, event(2, "update", 200, made, made)) == (None, None, None)
+    assert lives(create, event(2, "update", 200, ready, ready)) == (2, None, None)
+    assert lives(create, lost_delete, event(5, "update", 200, deleting, deleting)) == (5, 3, "deleter")
+    assert lives(create, lost_delete) == (None, None, None)
 
 
 def status(*runs, epoch=1, watermark="2026-11-22T15:00:00Z"):

@@ -83,7 +83,6 @@ struct Case {
             .uid = s.meta.uid,
             .bound_content = s.bound_content,
             .bound = true,
-            .pinned = false,
             .posted_known = true,
             .posted = s.meta.created};
   }
@@ -156,6 +155,16 @@ TEST(ConfirmedPrunesTest, AreThoseThatBothPlansName) {
        {"uid-3"}},
       {"a candidate is the data source of a Pending claim",
        [](Case& c) { c.series().members[3].pinned = true; },
+       {"uid-2"}},
+      {"a candidate's content is retained",
+       [](Case& c) { c.series().members[3].retained = true; },
+       {"uid-2"}},
+      {"an old unready candidate has another content than the scheduler knows of",
+       [](Case& c) {
+         c.fresh[3].ready_to_use = false;
+         c.fresh[3].meta.created = kNow - absl::Hours(25);
+         c.series().members[3].bound_content = "another";
+       },
        {"uid-2"}},
       {"a candidate's run is not posted",
        [](Case& c) { c.series().members[3].posted_known = false; },

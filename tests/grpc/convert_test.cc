@@ -62,7 +62,7 @@ PruneSnapshots Prune() {
   PruneMember unposted;
   unposted.name = "new";
   unposted.uid = "2";
-  unposted.pinned = true;
+  unposted.pinned = unposted.retained = true;
   prune.series = {{.claim_uid = "claim-uid",
                    .claim_exists = false,
                    .members = {old, unposted},
@@ -123,6 +123,7 @@ TEST(ConvertTest, TheLargestPruneJobFitsIntoAMessage) {
                                                               .bound_content = "snapcontent-" + uid,
                                                               .bound = true,
                                                               .pinned = true,
+                                                              .retained = true,
                                                               .posted_known = true,
                                                               .posted = kNoon}),
        .candidates = std::vector<std::string>(kMaxPruneMembers, uid)}};

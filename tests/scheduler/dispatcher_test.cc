@@ -407,6 +407,21 @@ TEST_F(DispatcherTest, AtTheStartingDeadlineTheLastCauseIsTold) {
   EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kDeadlineExceeded);
 }
 
+TEST_F(DispatcherTest, NoBackoffReachesBeyondTheStartingDeadline) {
+  Submit("a", "claim-a", "wide", absl::Seconds(30));
+  absl::Time tried = loop_.Now();
+  const absl::Time deadline = tried + absl::Seconds(30);
+  while (!done_.contains("a") && loop_.Now() < deadline) {
+    if (!executor_.Names().empty()) {
+      executor_.Tell("a", Phase::kDone, Retryable());
+      tried = loop_.Now();
+    }
+    Run(absl::Milliseconds(10));
+  }
+  EXPECT_GE(tried, deadline - absl::Milliseconds(300));
+  EXPECT_EQ(ReasonOf(done_.at("a")), Reason::kDeadlineExceeded);
+}
+
 TEST_F(DispatcherTest, WithoutAnExecutorTheJobEndsAtItsStartingDeadline) {
   executor_.Die();
   Submit("a", "claim-a", "wide", absl::Milliseconds(50));

@@ -436,6 +436,39 @@ TEST_F(SeriesTest, AnOrphanWhoseAnnotationWasEditedCostsNoPruneJobs) {
   EXPECT_LE(PrunesIn(absl::Minutes(30)), 2);
 }
 
+TEST_F(SeriesTest, OfAPolicyThatWaitsForFinalizersNothingIsPrunedUntilItIsGone) {
+  Start("@every 1h", {{"keepLast", 5}}, "stuck");
+  Take(2);
+  TakeForeign();  // of a newer cut
+  Patch({Kind::kPolicy, "default", "pruned"},
+        {{"metadata", {{"finalizers", {"example.com/slow"}}}}});
+  world_.DeletePolicy("pruned");
+  world_.RunFor(absl::Hours(30));
+  EXPECT_EQ(world_.SnapshotsOf("pruned").size(), 2u);
+  EXPECT_THAT(world_.MetricsOf("executor-0"),
+              ::testing::Not(HasSubstr(R"(kind="prune",result="PolicyChanged")")));
+  Patch({Kind::kPolicy, "default", "pruned"}, {{"metadata", {{"finalizers", nullptr}}}});
+  world_.RunFor(absl::Minutes(1));
+  EXPECT_EQ(world_.oracle().counts().deleted, 2);
+}
+
+TEST_F(SeriesTest, WhatIsRetainedIsToldAndNotPruned) {
+  Start("@every 10m", {{"keepLast", 1}});
+  const Snapshot first = TakeFirst();
+  Patch({Kind::kContent, "", first.bound_content}, {{"spec", {{"deletionPolicy", "Retain"}}}});
+  Take(3);
+  world_.RunFor(absl::Minutes(30));
+  EXPECT_TRUE(IsThere(first));
+  EXPECT_GE(world_.oracle().counts().deleted, 2);
+  const auto events = world_.simulator().store().List(Kind::kEvent, {});
+  EXPECT_TRUE(std::any_of(events->items.begin(), events->items.end(), [](const auto& event) {
+    return event->tags->fields.at("reason") == "Retained";
+  }));
+  Patch({Kind::kContent, "", first.bound_content}, {{"spec", {{"deletionPolicy", "Delete"}}}});
+  world_.RunFor(absl::Minutes(1));
+  EXPECT_FALSE(IsThere(first));
+}
+
 TEST_F(SeriesTest, AForeignOneCostsTheExecutorNoReadWhereItIsNotTheNewest) {
   TakeForeign();
   Start("@every 10m", {{"keepLast", 2}});

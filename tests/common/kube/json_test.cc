@@ -169,6 +169,7 @@ TEST(ObjectTest, ReadsAContent) {
       {{"metadata", Meta()},
        {"spec",
         {{"driver", "d"},
+         {"deletionPolicy", "Retain"},
          {"source", {{"volumeHandle", "h"}}},
          {"volumeSnapshotRef", {{"namespace", "shop"}, {"name", "s"}, {"uid", "u"}}}}},
        {"status", {{"creationTime", 1795359600000000000}, {"restoreSize", 1}}}});
@@ -177,6 +178,7 @@ TEST(ObjectTest, ReadsAContent) {
   EXPECT_EQ(content.snapshot_ns, "shop");
   EXPECT_EQ(content.snapshot_name, "s");
   EXPECT_EQ(content.snapshot_uid, "u");
+  EXPECT_TRUE(content.retained);
 }
 
 TEST(ObjectTest, ReadsALease) {

@@ -87,6 +87,7 @@ TEST(RetentionTest, AnEmptySeriesNeedsNothing) {
 TEST(RetentionTest, DecisionsByTable) {
   auto held = [](SeriesMember& m) { m.held = true; };
   auto pinned = [](SeriesMember& m) { m.pinned = true; };
+  auto retained = [](SeriesMember& m) { m.retained = true; };
   auto grouped = [](SeriesMember& m) { m.grouped = true; };
   auto deleting = [](SeriesMember& m) { m.deleting = true; };
   auto foreign = [](SeriesMember& m) { m.scheduled = false; };
@@ -229,13 +230,13 @@ TEST(RetentionTest, DecisionsByTable) {
        plain,
        {"h: keep(lastReady,held)", "a: keep(keepLast,minReady)", "b: prune(keepLast)",
         "i: keep(held)"}},
-      {"pinned and grouped ones stay and are counted",
+      {"pinned, retained and grouped ones stay and are counted",
        {With(Ready("p", 1), pinned), With(Ready("g", 2), grouped), Ready("a", 3),
-        With(Ready("q", 4), pinned)},
+        With(Ready("q", 4), pinned), With(Ready("r", 5), retained)},
        KeepLast(2),
        plain,
        {"p: keep(keepLast,minReady,lastReady,pinned)", "g: keep(keepLast,grouped)",
-        "a: prune(keepLast)", "q: keep(pinned)"}},
+        "a: prune(keepLast)", "q: keep(pinned)", "r: keep(retained)"}},
       {"what is being deleted is as good as gone",
        {With(Ready("d", 1), deleting), Ready("a", 2), Ready("b", 3)},
        KeepLast(1),
@@ -285,10 +286,12 @@ TEST(RetentionTest, DecisionsByTable) {
        {"a: keep(keepLast,minReady,lastReady)", "u: keep(unreadyTtl)"}},
       {"unready and held, pinned, grouped or in quarantine",
        {With(Unready("h", 30, false), held), With(Unready("p", 31, false), pinned),
-        With(Unready("g", 32, false), grouped), With(Unready("q", 33, false), not_posted)},
+        With(Unready("g", 32, false), grouped), With(Unready("q", 33, false), not_posted),
+        With(Unready("r", 34, false), retained)},
        KeepLast(1),
        plain,
-       {"h: keep(held)", "p: keep(pinned)", "g: keep(grouped)", "q: keep(quarantine)"}},
+       {"h: keep(held)", "p: keep(pinned)", "g: keep(grouped)", "q: keep(quarantine)",
+        "r: keep(retained)"}},
       {"maxAge does not touch unready ones",
        {Unready("u", 3, false)},
        MaxAge(absl::Hours(2)),
@@ -459,7 +462,7 @@ bool PrunedByTheBook(const SeriesMember& me, const std::vector<SeriesMember>& al
   auto counted = [&ready](const SeriesMember& m) { return ready(m) && !m.held && m.scheduled; };
 
   if (!me.scheduled || me.deleting || made_ahead(me)) return false;
-  if (me.held || me.pinned || me.grouped || me.quarantined) return false;
+  if (me.held || me.pinned || me.retained || me.grouped || me.quarantined) return false;
   if (context.now - me.posted < context.quarantine) return false;
   if (context.now - me.created < context.quarantine) return false;
   if (context.now - context.leader_since < context.quarantine) return false;
@@ -523,6 +526,7 @@ struct RandomCase {
       m.ready = m.ready && !m.deleting;
       m.held = OneIn(10);
       m.pinned = OneIn(12);
+      m.retained = OneIn(40);
       m.grouped = OneIn(12);
       m.quarantined = OneIn(12);
     }
@@ -571,8 +575,8 @@ TEST(RetentionTest, TheLastGoodOnesSurviveEveryPlan) {
     int counted = 0, left = 0;
     for (const SeriesMember& m : c.members) {
       const bool gone = pruned.contains(m.uid);
-      ASSERT_FALSE(gone &&
-                   (!m.scheduled || m.deleting || m.held || m.pinned || m.grouped || m.quarantined))
+      ASSERT_FALSE(gone && (!m.scheduled || m.deleting || m.held || m.pinned || m.retained ||
+                            m.grouped || m.quarantined))
           << "seed " << seed << " " << m.name;
       if (!m.ready) continue;
       counted += m.scheduled && !m.held;
@@ -826,11 +830,12 @@ TEST_F(MemberTest, WhatTheSchedulerDidNotNameIsNeitherReadyNorPastQuarantine) {
 }
 
 TEST_F(MemberTest, ProtectionsAreTaken) {
-  known_.pinned = true;
+  known_.pinned = known_.retained = true;
   snapshot_.group = "nightly";
   snapshot_.hold = "true";
   const SeriesMember member = Make();
   EXPECT_TRUE(member.pinned);
+  EXPECT_TRUE(member.retained);
   EXPECT_TRUE(member.grouped);
   EXPECT_TRUE(member.held);
   EXPECT_EQ(member.stale_at, absl::InfiniteFuture());
