@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "common/kube/json.h"
+#include "common/model/job.h"
 
 namespace snapkeeper {
 namespace {
@@ -18,9 +18,7 @@ constexpr int64_t kMaxFloor = int64_t{1} << 30;
 
 }  // namespace
 
-int64_t EpochOf(const PolicyStatus& status) {
-  return status.epoch <= std::numeric_limits<int32_t>::max() ? status.epoch : 0;
-}
+int64_t EpochOf(const PolicyStatus& status) { return status.epoch <= kMaxEpoch ? status.epoch : 0; }
 
 Epoch::Epoch(EventLoop& loop, KubeApi& api, Rng& rng, Log& log, std::string ns, std::string holder)
     : loop_(loop),

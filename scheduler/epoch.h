@@ -15,7 +15,7 @@
 
 namespace snapkeeper {
 
-// The epoch of whoever wrote a status; 0 where it cannot be one: leaseTransitions is an int32.
+// The epoch of whoever wrote a status; 0 where it cannot be one (kMaxEpoch).
 int64_t EpochOf(const PolicyStatus& status);
 
 // Who schedules: `leaseTransitions` of the Lease snapkeeper-scheduler, raised by one with a

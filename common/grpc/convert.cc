@@ -1,7 +1,9 @@
 #include "common/grpc/convert.h"
 
+#include <absl/strings/ascii.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +19,8 @@ namespace pb = executor::v1;
 using snapkeeper::FromProto;  // those of times and statuses
 using snapkeeper::ToProto;
 
+constexpr size_t kMaxIdBytes = 253;  // as of Kubernetes' names
+
 // Reads the fields of one message and remembers the first that is wrong, so that a conversion reads
 // as a list of fields.
 class Reader {
@@ -26,6 +30,17 @@ class Reader {
   std::string Text(std::string_view field, const std::string& value) {
     if (value.empty()) Fail(field, "missing");
     return value;
+  }
+  // A name that a peer gave itself or its job: it comes back in logs and statuses.
+  std::string Id(std::string_view field, const std::string& value) {
+    if (value.size() > kMaxIdBytes) Fail(field, fmt::format("longer than {} bytes", kMaxIdBytes));
+    if (std::any_of(value.begin(), value.end(), absl::ascii_iscntrl))
+      Fail(field, "holds a control character");
+    return Text(field, value);
+  }
+  int64_t Epoch(std::string_view field, int64_t value) {
+    if (value > kMaxEpoch) Fail(field, fmt::format("{} is above {}", value, kMaxEpoch));
+    return AtLeast<int64_t>(0, field, value);
   }
   template <class Int>
   Int AtLeast(Int least, std::string_view field, Int value) {
@@ -82,8 +97,8 @@ absl::StatusOr<SchedulerHello> FromProto(const pb::SchedulerHello& hello) {
   SchedulerHello out;
   out.min_protocol = r.AtLeast(1, "min_protocol", hello.min_protocol());
   out.max_protocol = r.AtLeast(out.min_protocol, "max_protocol", hello.max_protocol());
-  out.epoch = r.AtLeast<int64_t>(0, "epoch", hello.epoch());
-  out.id = r.Text("id", hello.id());
+  out.epoch = r.Epoch("epoch", hello.epoch());
+  out.id = r.Id("id", hello.id());
   return r.Finish(std::move(out));
 }
 
@@ -105,11 +120,11 @@ absl::StatusOr<ExecutorHello> FromProto(const pb::ExecutorHello& hello) {
   Reader r("executor_hello");
   ExecutorHello out;
   out.protocol = r.AtLeast(1, "protocol", hello.protocol());
-  out.instance = r.Text("instance", hello.instance());
+  out.instance = r.Id("instance", hello.instance());
   out.slots = r.AtLeast(0, "slots", hello.slots());
   out.parked_limit = r.AtLeast(0, "parked_limit", hello.parked_limit());
   for (const pb::OpenJob& job : hello.open_jobs()) {
-    out.open_jobs.emplace_back(r.Text("open_jobs.job_id", job.job_id()),
+    out.open_jobs.emplace_back(r.Id("open_jobs.job_id", job.job_id()),
                                r.AtLeast(1, "open_jobs.attempt", job.attempt()));
   }
   return r.Finish(std::move(out));
@@ -161,6 +176,14 @@ absl::StatusOr<CreateSnapshot> FromProto(const pb::CreateSnapshot& create) {
   out.ready_timeout =
       r.Duration("ready_timeout", create.has_ready_timeout(), create.ready_timeout());
   out.known_uid = create.known_uid();
+  // An object that these do not prove to be ours would be foreign to ourselves (ProvenIdentity).
+  const auto trigger = TriggerOf(out.identity.instant);
+  if (!trigger) r.Fail("identity.instant", "neither manual nor as in 20261122T150000Z");
+  if (out.trigger != trigger) r.Fail("trigger", "does not belong to identity.instant");
+  if (out.target.claim_uid != out.identity.claim_uid)
+    r.Fail("target.claim_uid", "is not identity.claim_uid");
+  if (out.name != SnapshotName(out.identity, out.target.claim))
+    r.Fail("name", "does not follow from identity and target.claim");
   return r.Finish(std::move(out));
 }
 
@@ -244,9 +267,9 @@ pb::SnapshotJob ToProto(const Job& job) {
 absl::StatusOr<Job> FromProto(const pb::SnapshotJob& job) {
   Reader r("snapshot_job");
   Job out;
-  out.job_id = r.Text("job_id", job.job_id());
+  out.job_id = r.Id("job_id", job.job_id());
   out.attempt = r.AtLeast(1, "attempt", job.attempt());
-  out.epoch = r.AtLeast<int64_t>(0, "epoch", job.epoch());
+  out.epoch = r.Epoch("epoch", job.epoch());
   switch (job.work_case()) {
     case pb::SnapshotJob::kCreateSnapshot: {
       auto create = FromProto(job.create_snapshot());
@@ -278,7 +301,7 @@ pb::CancelJob ToProto(const CancelJob& cancel) {
 absl::StatusOr<CancelJob> FromProto(const pb::CancelJob& cancel) {
   Reader r("cancel_job");
   CancelJob out;
-  out.job_id = r.Text("job_id", cancel.job_id());
+  out.job_id = r.Id("job_id", cancel.job_id());
   out.attempt = r.AtLeast(1, "attempt", cancel.attempt());
   return r.Finish(std::move(out));
 }
@@ -332,7 +355,7 @@ pb::JobEvent ToProto(const JobEvent& event) {
 absl::StatusOr<JobEvent> FromProto(const pb::JobEvent& event) {
   Reader r("job_event");
   JobEvent out;
-  out.job_id = r.Text("job_id", event.job_id());
+  out.job_id = r.Id("job_id", event.job_id());
   out.attempt = r.AtLeast(1, "attempt", event.attempt());
   const auto phase = FromProto(event.phase());
   if (!phase) r.Fail("phase", fmt::format("{} is none", static_cast<int>(event.phase())));

@@ -5,6 +5,7 @@
 #include <absl/time/time.h>
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -104,6 +105,9 @@ inline constexpr int kProtocolVersion = 1;
 // anything.
 inline constexpr absl::Duration kHeartbeatEvery = absl::Seconds(5);
 inline constexpr int kDeadBeats = 3;
+
+// An epoch is leaseTransitions of the scheduler's Lease, which is an int32: nothing above is one.
+inline constexpr int64_t kMaxEpoch = std::numeric_limits<int32_t>::max();
 
 struct SchedulerHello {
   int min_protocol = kProtocolVersion, max_protocol = kProtocolVersion;

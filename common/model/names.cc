@@ -74,6 +74,12 @@ std::string ShortHash(std::string_view text) {
 
 std::string Identity::Annotation() const { return Lines(*this, '/'); }
 
+std::optional<std::string_view> TriggerOf(std::string_view instant) {
+  if (instant == kManualInstant) return kManualTrigger;
+  if (ParseInstant(instant)) return kScheduleTrigger;
+  return std::nullopt;
+}
+
 std::string SnapshotName(const Identity& identity, std::string_view claim_name) {
   std::string prefix(claim_name.substr(0, kClaimPrefix));
   std::replace(prefix.begin(), prefix.end(), '.', '-');
@@ -88,12 +94,10 @@ bool RefersTo(const Content& content, const Snapshot& snapshot) {
 
 std::optional<Identity> ProvenIdentity(const Snapshot& snapshot) {
   Identity identity{snapshot.policy_uid, snapshot.instant, snapshot.claim_uid};
-  const bool manual = identity.instant == kManualInstant;
-  if (!snapshot.managed || identity.policy_uid.empty() || identity.claim_uid.empty() ||
-      !(manual || ParseInstant(identity.instant)) ||
-      snapshot.trigger != (manual ? kManualTrigger : kScheduleTrigger) ||
-      snapshot.identity != identity.Annotation() || snapshot.source_claim.empty() ||
-      snapshot.claim != snapshot.source_claim ||
+  const auto trigger = TriggerOf(identity.instant);
+  if (!snapshot.managed || identity.policy_uid.empty() || identity.claim_uid.empty() || !trigger ||
+      snapshot.trigger != *trigger || snapshot.identity != identity.Annotation() ||
+      snapshot.source_claim.empty() || snapshot.claim != snapshot.source_claim ||
       snapshot.meta.name != SnapshotName(identity, snapshot.source_claim)) {
     return std::nullopt;
   }

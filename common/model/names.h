@@ -50,6 +50,9 @@ struct Identity {
   std::string Annotation() const;
 };
 
+// "schedule" or "manual", as an identity's instant has it; nullopt where it is none.
+std::optional<std::string_view> TriggerOf(std::string_view instant);
+
 // The object's name: the claim's first 36 characters ('.' to '-', trailing '-' cut), '-', and the
 // lower-case unpadded base32 of the first 16 bytes of SHA-256 of
 // "snapkeeper/v1\nPOLICY\nINSTANT\nPVC\n".

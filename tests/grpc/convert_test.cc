@@ -25,10 +25,10 @@ const absl::Time kNoon = absl::FromUnixSeconds(1'763'812'800);
 CreateSnapshot Create() {
   CreateSnapshot create;
   create.identity = {"policy-uid", "20251122T120000Z", "claim-uid"};
-  create.name = "data-0-abc";
+  create.name = SnapshotName(create.identity, "data-0");
   create.policy = "shop/hourly";
   create.run = "namespaces/shop/policies/hourly/runs/20251122T120000Z";
-  create.trigger = "manual";
+  create.trigger = "schedule";
   create.target = {.ns = "shop",
                    .claim = "data-0",
                    .claim_uid = "claim-uid",
@@ -72,7 +72,7 @@ PruneSnapshots Prune() {
 }
 
 Job JobOf(std::variant<CreateSnapshot, PruneSnapshots> work) {
-  return {.job_id = "7/policy-uid/3", .attempt = 2, .epoch = 1LL << 33, .work = std::move(work)};
+  return {.job_id = "7/policy-uid/3", .attempt = 2, .epoch = kMaxEpoch, .work = std::move(work)};
 }
 
 JobEvent Event(Phase phase) {
@@ -97,11 +97,15 @@ TEST(ConvertTest, WhatTheSchedulerSendsSurvives) {
   CreateSnapshot fresh = Create();
   fresh.known_uid.clear();
   fresh.target.source_json.clear();
+  CreateSnapshot manual = Create();
+  manual.identity.instant = manual.trigger = "manual";
+  manual.name = SnapshotName(manual.identity, manual.target.claim);
   for (const ToExecutor& message : std::vector<ToExecutor>{
            SchedulerHello{
-               .min_protocol = 1, .max_protocol = 3, .epoch = 1LL << 33, .id = "scheduler-0"},
+               .min_protocol = 1, .max_protocol = 3, .epoch = kMaxEpoch, .id = "scheduler-0"},
            JobOf(Create()),
            JobOf(fresh),
+           JobOf(manual),
            JobOf(Prune()),
            JobOf(bare),
            CancelJob{.job_id = "7/policy-uid/3", .attempt = 2},
@@ -206,13 +210,29 @@ TEST(ConvertTest, ABadRequestIsRefusedByTheNameOfItsField) {
 }
 , "scheduler_hello.epoch: -1 is below 0"
 }
+, {hello, EDIT{HELLO->set_epoch(kMaxEpoch + 1);
+}
+, "scheduler_hello.epoch: 2147483648 is above 2147483647"
+}
 , {hello, EDIT{HELLO->clear_id();
 }
 , "scheduler_hello.id: missing"
 }
+, {hello, EDIT{HELLO->set_id(std::string(254, 'x'));
+}
+, "scheduler_hello.id: longer than 253 bytes"
+}
+, {hello, EDIT{HELLO->set_id("a\nb");
+}
+, "scheduler_hello.id: holds a control character"
+}
 , {create, EDIT{JOB->clear_job_id();
 }
 , "snapshot_job.job_id: missing"
+}
+, {create, EDIT{JOB->set_job_id(std::string(254, 'x'));
+}
+, "snapshot_job.job_id: longer than 253 bytes"
 }
 , {create, EDIT{JOB->clear_attempt();
 }
@@ -221,6 +241,10 @@ TEST(ConvertTest, ABadRequestIsRefusedByTheNameOfItsField) {
 , {create, EDIT{JOB->set_epoch(-1);
 }
 , "snapshot_job.epoch: -1 is below 0"
+}
+, {create, EDIT{JOB->set_epoch(kMaxEpoch + 1);
+}
+, "snapshot_job.epoch: 2147483648 is above 2147483647"
 }
 , {create, EDIT{CREATE->clear_identity();
 }
@@ -237,6 +261,30 @@ TEST(ConvertTest, ABadRequestIsRefusedByTheNameOfItsField) {
 , {create, EDIT{CREATE->clear_name();
 }
 , "create_snapshot.name: missing"
+}
+, {create, EDIT{CREATE->set_name("data-0-abc");
+}
+, "create_snapshot.name: does not follow from identity and target.claim"
+}
+, {create, EDIT{CREATE->mutable_identity()->set_policy_uid("another");
+}
+, "create_snapshot.name: does not follow"
+}
+, {create, EDIT{CREATE->mutable_target()->set_claim("data-1");
+}
+, "create_snapshot.name: does not follow"
+}
+, {create, EDIT{CREATE->mutable_target()->set_claim_uid("another");
+}
+, "create_snapshot.target.claim_uid: is not identity.claim_uid"
+}
+, {create, EDIT{CREATE->set_trigger("manual");
+}
+, "create_snapshot.trigger: does not belong to identity.instant"
+}
+, {create, EDIT{CREATE->mutable_identity()->set_instant("tomorrow");
+}
+, "create_snapshot.identity.instant: neither"
 }
 , {create, EDIT{CREATE->clear_trigger();
 }
@@ -384,6 +432,10 @@ TEST(ConvertTest, ABadResponseIsRefusedByTheNameOfItsField) {
 , {hello, EDIT{HELLO->clear_instance();
 }
 , "executor_hello.instance: missing"
+}
+, {hello, EDIT{HELLO->set_instance(std::string(1, '\0'));
+}
+, "executor_hello.instance: holds a control character"
 }
 , {hello, EDIT{HELLO->set_slots(-1);
 }

@@ -138,7 +138,7 @@ class StreamTest : public testing::Test {
 Job SomeJob(std::string id, std::string source = "{}") {
   CreateSnapshot create;
   create.identity = {"policy", "20251122T120000Z", "claim"};
-  create.name = "data-0-x";
+  create.name = SnapshotName(create.identity, "data-0");
   create.target = {.ns = "shop",
                    .claim = "data-0",
                    .claim_uid = "claim",
