@@ -49,6 +49,7 @@ class Stream : public grpc::ServerBidiReactor<ExecuteJobsRequest, ExecuteJobsRes
   Log& log_;
   std::shared_ptr<Stream> self_;  // gRPC's reference, from Begin to OnDone
   ExecuteJobsRequest request_;    // gRPC's while a read is outstanding
+  bool read_any_ = false;         // OnReadDone's
 
   absl::Mutex mutex_;
   SendQueue<ExecuteJobsResponse> queue_ ABSL_GUARDED_BY(mutex_);
@@ -142,8 +143,15 @@ void Stream::FinishIfWritten() {
 }
 
 void Stream::OnReadDone(bool ok) {
-  if (!ok) return Close(absl::OkStatus());  // the scheduler is done, or gone
+  // The scheduler is done, or gone. Or it sent what cannot be parsed, which gRPC does not tell
+  // apart: an end before anything else is such a peer's.
+  if (!ok) {
+    return Close(read_any_ ? absl::OkStatus()
+                           : absl::InvalidArgumentError(
+                                 "the stream ended before a SchedulerHello that can be read"));
+  }
   absl::StatusOr<ToExecutor> message = FromProto(request_);
+  read_any_ = read_any_ || message.ok();
   if (message.ok()) {
     // One message at a time is on the loop's queue: a flood waits in the scheduler's.
     service_.Post([this, self = self_, message = *std::move(message)]() mutable {

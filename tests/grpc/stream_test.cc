@@ -517,6 +517,19 @@ TEST_F(RawClientTest, AnyOtherBadMessageEndsTheStream) {
   EXPECT_THAT(session().received, IsEmpty());
 }
 
+TEST_F(RawClientTest, AnEndBeforeAnyMessageThatCanBeReadIsTheSchedulersMistake) {
+  const grpc::Status status = Talk([](auto& stream) {
+    ExecuteJobsRequest request;
+    request.mutable_scheduler_hello()->set_id("\xff");  // no UTF-8: cannot be parsed
+    stream.Write(request);
+    ExecuteJobsResponse response;
+    EXPECT_FALSE(stream.Read(&response));
+  });
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("SchedulerHello"));
+  EXPECT_THAT(session().received, IsEmpty());
+}
+
 TEST_F(RawClientTest, AMessageBeyondTheLimitEndsTheStream) {
   const grpc::Status status = Talk([](auto& stream) {
     ExecuteJobsRequest request;
