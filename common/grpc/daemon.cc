@@ -18,12 +18,18 @@ namespace {
 constexpr absl::Duration kLookEvery = absl::Seconds(1);
 // What a drained core has told its peers last is on its way for this long at most.
 constexpr absl::Duration kEndOfStreams = absl::Seconds(2);
+// timeout(1) and terminals send theirs to a process and to its group: it comes twice.
+constexpr absl::Duration kSameSignal = absl::Seconds(1);
 
 sigset_t StopSignals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  // Under nohup it stays ignored: held back, it would come nevertheless.
+  struct sigaction hangup;
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
   return set;
 }
 
@@ -110,15 +116,18 @@ Signals::~Signals() {
 
 void Signals::Run(EventLoop& loop, Log& log, absl::AnyInvocable<void()> stop) {
   const sigset_t set = StopSignals();
+  absl::Duration first;
   for (;;) {
     int signal = 0;
     sigwait(&set, &signal);
     if (ended_) return;
+    if (!stop && loop.Elapsed() - first < kSameSignal) continue;
     const std::string name = fmt::format("SIG{}", sigabbrev_np(signal));
     if (!stop) {
       log.Warning("stopping at once", {{"signal", name}});
       _exit(1);
     }
+    first = loop.Elapsed();
     log.Info("stopping", {{"signal", name}});
     loop.Post(std::exchange(stop, nullptr));
   }

@@ -48,12 +48,12 @@ void AddDaemonFlags(OptionParser& parser, DaemonOptions& options);
 absl::Status CheckPlaintext(const DaemonOptions& options,
                             const std::vector<std::pair<std::string, std::string>>& peers = {});
 
-// Holds back SIGTERM and SIGINT in this thread and in those that it starts: before any other thread
-// is started.
+// Holds back SIGTERM, SIGINT and SIGHUP in this thread and in those that it starts: before any
+// other thread is started.
 void BlockSignals();
 
-// Takes the signals that are held back. The first runs `stop` on the loop; the second ends the
-// process at once, with exit code 1.
+// Takes the signals that are held back. The first runs `stop` on the loop; one that comes at least
+// a second later ends the process at once, with exit code 1.
 class Signals {
  public:
   Signals(EventLoop& loop, Log& log, absl::AnyInvocable<void()> stop);

@@ -5,9 +5,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/http/curl_transport.h"
@@ -125,23 +127,34 @@ TEST(RestClientMetricsTest, CountsAsClientGoDoes) {
               HasSubstr(R"(rest_client_request_duration_seconds_count{host="h:1",verb="GET"} 1)"));
 }
 
+// Lets the test move time.
+class MovedTransport : public CurlTransport {
+ public:
+  absl::Duration Elapsed() const override { return absl::Milliseconds(ms.load()); }
+  std::atomic<int> ms = 0;
+};
+
 // Signals are the process', so these run in processes of their own.
 class SignalsDeathTest : public testing::Test {
  protected:
   void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
 
-  // Exits with 10 when told to stop by a first signal, and lets a second one come before that if
-  // asked to.
-  [[noreturn]] static void RunUntilStopped(int first, int second) {
+  // Exits with 10 when told to stop by a first signal, and lets a second one come `later_ms` after
+  // that if asked to.
+  [[noreturn]] static void RunUntilStopped(int first, int second, int later_ms = 0) {
     BlockSignals();
     const auto log = MakeStderrLog(LogFormat::kText, LogLevel::kInfo);
-    CurlTransport transport;
+    MovedTransport transport;
     EventLoop loop(transport);
     {
       kill(getpid(), first);  // before anybody waits: it is not lost
-      const Signals signals(loop, *log, [&loop, second] {
-        if (second == 0) return loop.Stop();
-        kill(getpid(), second);
+      const Signals signals(loop, *log, [&loop, &transport, second, later_ms] {
+        transport.ms = later_ms;
+        if (second != 0) kill(getpid(), second);
+        // The loop is stuck until somebody has taken it.
+        for (sigset_t pending; sigpending(&pending) == 0 && sigismember(&pending, second) == 1;)
+          std::this_thread::yield();
+        if (later_ms < 1000) return loop.Stop();
         pause();  // never returns: these signals are blocked here
       });
       loop.Run();
@@ -155,11 +168,32 @@ TEST_F(SignalsDeathTest, TheFirstStopsInOrder) {
               "msg=stopping signal=SIGTERM");
   EXPECT_EXIT(RunUntilStopped(SIGINT, 0), testing::ExitedWithCode(10),
               "msg=stopping signal=SIGINT");
+  EXPECT_EXIT(RunUntilStopped(SIGHUP, 0), testing::ExitedWithCode(10),
+              "msg=stopping signal=SIGHUP");
+}
+
+TEST_F(SignalsDeathTest, AHangupThatNohupIgnoresIsIgnored) {
+  EXPECT_EXIT(
+      {
+        signal(SIGHUP, SIG_IGN);
+        BlockSignals();
+        kill(getpid(), SIGHUP);
+        RunUntilStopped(SIGTERM, 0);
+      },
+      testing::ExitedWithCode(10), "msg=stopping signal=SIGTERM");
+}
+
+// `timeout` sends its signal to the child and to the child's group.
+TEST_F(SignalsDeathTest, ARepeatWithinASecondIsTheSameOne) {
+  EXPECT_EXIT(RunUntilStopped(SIGTERM, SIGTERM, 999), testing::ExitedWithCode(10),
+              "msg=stopping signal=SIGTERM");
 }
 
 TEST_F(SignalsDeathTest, TheSecondStopsAtOnceThoughTheLoopIsStuck) {
-  EXPECT_EXIT(RunUntilStopped(SIGTERM, SIGTERM), testing::ExitedWithCode(1), "stopping at once");
-  EXPECT_EXIT(RunUntilStopped(SIGINT, SIGTERM), testing::ExitedWithCode(1), "stopping at once");
+  EXPECT_EXIT(RunUntilStopped(SIGTERM, SIGTERM, 1000), testing::ExitedWithCode(1),
+              "stopping at once");
+  EXPECT_EXIT(RunUntilStopped(SIGINT, SIGTERM, 1000), testing::ExitedWithCode(1),
+              "stopping at once");
 }
 
 TEST_F(SignalsDeathTest, EndsWithoutASignal) {
