@@ -65,21 +65,22 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(tcp::socket socket, std::shared_ptr<Gate> gate, const HttpServerLimits& limits,
-          HttpServer::Handler& handler, int& connections)
+          HttpServer::Handler& handler, std::vector<Session*>& sessions)
       : stream_(std::move(socket)),
         gate_(std::move(gate)),
         limits_(limits),
         handler_(handler),
-        connections_(connections),
-        buffer_(limits.header_bytes + kReadSize) {
-    ++connections_;
-  }
+        sessions_(sessions),
+        buffer_(limits.header_bytes + kReadSize) {}
   ~Session() {
-    --connections_;
+    std::erase(sessions_, this);
     *gone_ = true;
   }
 
   void ReadNext();
+  // No answer is due.
+  bool idle() const { return state_ == State::kReading || state_ == State::kClosed; }
+  void MakeRoom();
 
   // The calls of the responder to request number `request`; without effect once its answer is
   // complete.
@@ -110,7 +111,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<Gate> gate_;
   const HttpServerLimits& limits_;
   HttpServer::Handler& handler_;
-  int& connections_;
+  std::vector<Session*>& sessions_;
 
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -193,6 +194,8 @@ class Reply : public Responder {
 
 void Session::ReadNext() {
   state_ = State::kReading;
+  std::erase(sessions_, this);
+  sessions_.push_back(this);
   parser_.emplace();
   parser_->header_limit(static_cast<uint32_t>(limits_.header_bytes));
   parser_->body_limit(limits_.body_bytes);
@@ -215,6 +218,7 @@ void Session::ReadRequest() {
 }
 
 void Session::OnRequest(error_code error) {
+  if (state_ == State::kClosed) return;
   keep_alive_ = false;
   head_ = false;
   http10_ = false;
@@ -388,6 +392,12 @@ void Session::Gone() {
   if (on_gone_) std::exchange(on_gone_, nullptr)();
 }
 
+void Session::MakeRoom() {
+  state_ = State::kClosed;
+  std::erase(sessions_, this);
+  stream_.close();
+}
+
 class BeastServer : public HttpServer {
  public:
   BeastServer(Handler handler, HttpServerLimits limits)
@@ -441,9 +451,15 @@ class BeastServer : public HttpServer {
         pause_.async_wait([this](error_code) { Accept(); });
         return;
       }
-      if (connections_ < limits_.connections) {
+      // Whoever only holds a place must not keep out those who ask.
+      if (std::ssize(sessions_) >= limits_.connections) {
+        const auto idle = std::find_if(sessions_.begin(), sessions_.end(),
+                                       [](const Session* session) { return session->idle(); });
+        if (idle != sessions_.end()) (*idle)->MakeRoom();
+      }
+      if (std::ssize(sessions_) < limits_.connections) {
         socket.set_option(tcp::no_delay(true), error);
-        std::make_shared<Session>(std::move(socket), gate_, limits_, handler_, connections_)
+        std::make_shared<Session>(std::move(socket), gate_, limits_, handler_, sessions_)
             ->ReadNext();
       }
       Accept();
@@ -452,7 +468,7 @@ class BeastServer : public HttpServer {
 
   Handler handler_;
   const HttpServerLimits limits_;
-  int connections_ = 0;
+  std::vector<Session*> sessions_;  // in the order in which they began to wait for a request
   std::string address_;
   asio::io_context io_{1};  // its destruction ends the sessions, which use what is above
   tcp::acceptor acceptor_;

@@ -48,9 +48,11 @@ struct HttpServerLimits {
   absl::Duration idle_time =
       absl::Seconds(120);  // between requests; longer than our client reuses a connection
   absl::Duration write_time = absl::Seconds(30);  // to take what is written
-  int connections = 1000;                         // further ones are closed at once
-  size_t header_bytes = 64 << 10;                 // 431 beyond
-  size_t body_bytes = 3 << 20;                    // 413 beyond
+  // Beyond, whoever has waited longest without an answer being due is closed; where all are being
+  // answered, the newest.
+  int connections = 1000;
+  size_t header_bytes = 64 << 10;   // 431 beyond
+  size_t body_bytes = 3 << 20;      // 413 beyond
   size_t backlog_bytes = 64 << 20;  // of a streamed answer, not yet taken; closed beyond
 };
 

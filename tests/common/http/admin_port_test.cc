@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <memory>
+#include <vector>
 
+#include "common/base/address.h"
 #include "tests/common/http/loop_fixture.h"
+#include "tests/common/http/raw_client.h"
 #include "tests/support/matchers.h"
 
 namespace snapkeeper {
@@ -146,6 +150,16 @@ TEST_F(AdminPortOfAStuckLoopTest, QuestionsThatComeAfterItsEndDoNothing) {
   EXPECT_EQ(Get("/readyz")->code, 503);
   port_.reset();
   stuck_.Turn();
+}
+
+TEST_F(AdminPortTest, AnswersHoweverManyConnectionsAskNothing) {
+  std::vector<std::unique_ptr<RawClient>> idle;
+  for (int i = 0; i < 200; ++i) {
+    idle.push_back(std::make_unique<RawClient>(ParseHostPort(port_->address())->port));
+    if (i % 2 == 0) idle.back()->Write("GET /livez HT");
+  }
+  EXPECT_THAT(Get("/livez"), IsOk());
+  EXPECT_THAT(Get("/metrics"), IsOk());
 }
 
 TEST_F(AdminPortTest, TakesNoLargeBodies) {

@@ -344,24 +344,42 @@ TEST_F(ServerTest, ClosesAPeerThatTakesNothing) {
   }
 }
 
-TEST_F(ServerTest, ClosesConnectionsBeyondItsLimitAtOnce) {
+TEST_F(ServerTest, ClosesWhoeverIsIdleLongestForAConnectionBeyondItsLimit) {
   Serve(Hello, {.connections = 2});
-  auto first = std::make_unique<RawClient>(port());
+  const auto ask = [](RawClient& client) {
+    client.Write("GET / HTTP/1.1\r\n\r\n");
+    return client.ReadUntil("hello");
+  };
+  RawClient first(port());
+  EXPECT_THAT(ask(first), EndsWith("hello"));
   RawClient second(port());
-  for (RawClient* client : {first.get(), &second}) {
-    client->Write("GET / HTTP/1.1\r\n\r\n");
-    EXPECT_THAT(client->ReadUntil("hello"), EndsWith("hello"));
-  }
+  EXPECT_THAT(ask(second), EndsWith("hello"));
+  RawClient third(port());
+  EXPECT_THAT(ask(third), EndsWith("hello"));
+  EXPECT_EQ(first.ReadToEnd(), "");
+  EXPECT_THAT(ask(second), EndsWith("hello"));
+  third.Write("GET / HTT");  // a half is no request
+  RawClient fourth(port());
+  EXPECT_THAT(ask(fourth), EndsWith("hello"));
+  EXPECT_EQ(third.ReadToEnd(), "");
+  EXPECT_THAT(ask(second), EndsWith("hello"));
+}
+
+TEST_F(ServerTest, ClosesAConnectionBeyondItsLimitAtOnceWhereAllAreBeingAnswered) {
+  std::shared_ptr<Responder> held;
+  std::latch holding{1};
+  Serve(
+      [&](ServedRequest, std::shared_ptr<Responder> reply) {
+        held = std::move(reply);
+        holding.count_down();
+      },
+      {.connections = 1});
+  RawClient client(port());
+  client.Write("GET / HTTP/1.1\r\n\r\n");
+  holding.wait();
   EXPECT_EQ(RawClient(port()).ReadToEnd(), "");
-  first.reset();
-  // The place is free once the server has noticed.
-  std::string answer;
-  for (int i = 0; i < 10'000 && answer.empty(); ++i) {
-    RawClient third(port());
-    third.Write("GET / HTTP/1.1\r\n\r\n");
-    answer = third.ReadUntil("hello");
-  }
-  EXPECT_THAT(answer, EndsWith("hello"));
+  held->Send(200, "text/plain", "hello");
+  EXPECT_THAT(client.ReadUntil("hello"), EndsWith("hello"));
 }
 
 TEST_F(ServerTest, AResponderMayOutliveItsServer) {
