@@ -240,8 +240,8 @@ int Daemon::Run(GrpcServer::Services services, HealthMonitor::Checks checks,
                 absl::AnyInvocable<void()> drain) {
   const GrpcLog grpc_log(*log_);
   const auto admin = AdminPort::Listen(options_.http_listen, loop_, metrics_, SNAPKEEPER_VERSION);
-  const auto server =
-      admin.ok() ? GrpcServer::Start(options_.listen, std::move(services)) : admin.status();
+  const auto server = admin.ok() ? GrpcServer::Start(options_.listen, std::move(services), metrics_)
+                                 : admin.status();
   if (!server.ok()) {
     log_->Error("cannot start", {{"error", server.status()}});
     return 1;

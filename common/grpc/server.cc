@@ -8,8 +8,10 @@
 
 #include <chrono>
 #include <utility>
+#include <vector>
 
 #include "common/grpc/limits.h"
+#include "common/grpc/server_metrics.h"
 
 namespace snapkeeper {
 
@@ -18,7 +20,7 @@ namespace snapkeeper {
 GrpcServer::GrpcServer() : others_(std::make_unique<grpc::CallbackGenericService>()) {}
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(std::string_view address,
-                                                              Services services) {
+                                                              Services services, Metrics& metrics) {
   // The library answers health checks without the descriptor of what it answers; naming it here
   // links it, for reflection clients.
   static_cast<void>(grpc::health::v1::HealthCheckRequest::descriptor());
@@ -30,6 +32,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(std::string_view a
   builder.AddListeningPort(std::string(address), grpc::InsecureServerCredentials(), &port);
   for (const auto& [name, service] : services) builder.RegisterService(service.get());
   builder.RegisterCallbackGenericService(out->others_.get());
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(CountCalls(metrics));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetResourceQuota(grpc::ResourceQuota("snapkeeper").Resize(64 << 20));
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,

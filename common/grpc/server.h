@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/metrics.h"
+
 namespace grpc {
 class CallbackGenericService;
 class Server;
@@ -24,9 +26,9 @@ class GrpcServer {
   using Services = std::map<std::string, std::shared_ptr<grpc::Service>>;  // by full name
 
   // `address` is HOST:PORT; port 0 takes a free one. Begins as not serving. Unavailable if the
-  // address cannot be bound.
+  // address cannot be bound. Calls are counted (server_metrics.h); `metrics` outlives the server.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(std::string_view address,
-                                                           Services services);
+                                                           Services services, Metrics& metrics);
   // Shuts down with no grace, then lets go of the services.
   ~GrpcServer();
   GrpcServer(const GrpcServer&) = delete;

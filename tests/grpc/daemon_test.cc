@@ -263,7 +263,8 @@ TEST_F(DaemonDeathTest, SaysWhyItCannotStart) {
               testing::ExitedWithCode(1), "level=error msg=.cannot start");
   EXPECT_EXIT(
       {
-        const auto taken = GrpcServer::Start("127.0.0.1:0", {});
+        Metrics metrics("test");
+        const auto taken = GrpcServer::Start("127.0.0.1:0", {}, metrics);
         DaemonOptions options = Options(kNobody);
         options.listen = (*taken)->address();
         _exit(Daemon::Start(options, "test")->Run({}, {}, [] {}));

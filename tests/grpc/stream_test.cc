@@ -101,7 +101,8 @@ class StreamTest : public testing::Test {
   // The server's side and the client's share a loop: this test's thread.
   void StartServer(const std::string& address = "127.0.0.1:0") {
     auto server = GrpcServer::Start(
-        address, {{kExecutorServiceName, MakeExecutorService(loop_, log_, executor_.Opener())}});
+        address, {{kExecutorServiceName, MakeExecutorService(loop_, log_, executor_.Opener())}},
+        metrics_);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
   }
@@ -127,6 +128,7 @@ class StreamTest : public testing::Test {
   }
 
   NullLog log_;
+  Metrics metrics_{"test"};
   CurlTransport transport_;  // the waiter
   EventLoop loop_{transport_};
   FakeExecutor executor_;
@@ -579,7 +581,8 @@ class RawServerTest : public StreamTest {
  protected:
   void Start(RawService::Talk talk) {
     auto server = GrpcServer::Start(
-        "127.0.0.1:0", {{kExecutorServiceName, std::make_shared<RawService>(std::move(talk))}});
+        "127.0.0.1:0", {{kExecutorServiceName, std::make_shared<RawService>(std::move(talk))}},
+        metrics_);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
     client_ = MakeGrpcExecutorClient(loop_, server_->address());
@@ -616,7 +619,7 @@ TEST_F(RawServerTest, AResetByThePeerIsUnavailable) {
 }
 
 TEST_F(RawServerTest, AnotherServiceAtTheAddressIsUnimplemented) {
-  auto server = GrpcServer::Start("127.0.0.1:0", {});
+  auto server = GrpcServer::Start("127.0.0.1:0", {}, metrics_);
   ASSERT_THAT(server, IsOk());
   client_ = MakeGrpcExecutorClient(loop_, (*server)->address());
   a_.Open(*client_);
