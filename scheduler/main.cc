@@ -61,8 +61,8 @@ int Main(int argc, char** argv) {
   parser.AddAddresses("executor", &options.executors, "an executor's gRPC address; repeatable");
   parser.Add("driver-profiles", &options.driver_profiles,
              "YAML file: drivers: {NAME or default: {maxCreating: 32, readyTimeout: 10m}}");
-  parser.Add("watch-namespace", &options.watch_namespaces,
-             "only policies of this namespace; repeatable; default all");
+  parser.AddNamespaces("watch-namespace", &options.watch_namespaces,
+                       "only policies of this namespace; repeatable; default all");
   parser.Add("prune-quarantine", &options.prune_quarantine,
              "a snapshot is not pruned before its run has been posted this long");
   DriverProfiles profiles;

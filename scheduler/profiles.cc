@@ -1,8 +1,10 @@
 #include "scheduler/profiles.h"
 
+#include <absl/strings/ascii.h>
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <set>
 
@@ -46,6 +48,13 @@ absl::StatusOr<DriverProfile> ParseProfile(const std::string& driver, const YAML
   return profile;
 }
 
+// The CSI specification's rule (GetPluginInfoResponse.name), its length aside.
+bool IsDriverName(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '-' || c == '.';
+  });
+}
+
 }  // namespace
 
 DriverProfiles::DriverProfiles() {
@@ -63,7 +72,9 @@ absl::StatusOr<DriverProfiles> DriverProfiles::Parse(std::string_view yaml) {
     const YAML::Node drivers = root["drivers"];
     std::set<std::string> seen;
     for (const auto& entry : drivers) {
-      const std::string driver = entry.first.Scalar();
+      const std::string driver = entry.first.Scalar();  // "" where it is none
+      if (!IsDriverName(driver))
+        return Refuse("drivers", fmt::format("'{}' is not the name of a CSI driver", driver));
       if (!seen.insert(driver).second) return Refuse(driver, "is given twice");
       DriverProfile& slot = driver == "default" ? profiles.default_ : profiles.profiles_[driver];
       absl::StatusOr<DriverProfile> profile = ParseProfile(driver, entry.second, slot);

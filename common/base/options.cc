@@ -44,6 +44,22 @@ absl::Status CheckList(std::vector<std::string> texts) {
 
 absl::Status CheckAddress(const std::string& text) { return ParseHostPort(text).status(); }
 
+absl::Status CheckPeer(const std::string& text) {
+  const auto address = ParseHostPort(text);
+  if (!address.ok() || address->port != 0) return address.status();
+  return absl::InvalidArgumentError(fmt::format("\"{}\" has no port that can be reached", text));
+}
+
+// A DNS-1123 label: any other text would be asked for, and never found.
+absl::Status CheckNamespace(const std::string& text) {
+  const bool label = text.size() <= 63 && !text.starts_with('-') && !text.ends_with('-') &&
+                     std::all_of(text.begin(), text.end(), [](char c) {
+                       return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
+                     });
+  if (label) return absl::OkStatus();
+  return Invalid(text, "a namespace's name: lower-case letters, digits and '-', at most 63");
+}
+
 class IgnoreEvents : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -90,7 +106,7 @@ void OptionParser::AddFlag(std::string_view name, Kind kind, std::string_view ty
 void OptionParser::Add(std::string_view flag, std::string* value, std::string_view help) {
   AddFlag(flag, Kind::kValue, "TEXT", help, *value, [value](const std::vector<std::string>& texts) {
     *value = texts[0];
-    return absl::OkStatus();
+    return value->empty() ? absl::InvalidArgumentError("the value is empty") : absl::OkStatus();
   });
 }
 
@@ -151,9 +167,19 @@ void OptionParser::AddAddresses(std::string_view flag, std::vector<std::string>*
           [values](const std::vector<std::string>& texts) {
             *values = texts;
             absl::Status status;
-            for (const std::string& text : texts) status.Update(CheckAddress(text));
+            for (const std::string& text : texts) status.Update(CheckPeer(text));
             return status;
           });
+}
+
+void OptionParser::AddNamespaces(std::string_view flag, std::vector<std::string>* values,
+                                 std::string_view help) {
+  AddFlag(flag, Kind::kList, "NAME", help, "", [values](const std::vector<std::string>& texts) {
+    *values = texts;
+    absl::Status status;
+    for (const std::string& text : texts) status.Update(CheckNamespace(text));
+    return status;
+  });
 }
 
 void OptionParser::AddOneOf(std::string_view name, const std::vector<std::string>& words,

@@ -45,7 +45,7 @@ class OptionParser {
 
   OptionParser(std::string_view program, std::string_view description);
 
-  // The pointers must stay valid until Parse returns.
+  // The pointers must stay valid until Parse returns. No text may be empty.
   void Add(std::string_view flag, std::string* value, std::string_view help);
   void Add(std::string_view flag, std::vector<std::string>* values,
            std::string_view help);  // repeatable
@@ -53,7 +53,10 @@ class OptionParser {
   void Add(std::string_view flag, int* value, std::string_view help);
   void Add(std::string_view flag, absl::Duration* value, std::string_view help);  // 30s, 5m, 1h30m
   void AddAddress(std::string_view flag, std::string* value, std::string_view help);  // HOST:PORT
+  // Of others: port 0 is none.
   void AddAddresses(std::string_view flag, std::vector<std::string>* values, std::string_view help);
+  void AddNamespaces(std::string_view flag, std::vector<std::string>* values,
+                     std::string_view help);
   template <typename Enum>
   void AddChoice(std::string_view flag, Enum* value,
                  const std::vector<std::pair<std::string, Enum>>& choices, std::string_view help);

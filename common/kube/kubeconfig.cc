@@ -17,6 +17,7 @@
 #include <map>
 #include <utility>
 
+#include "common/base/address.h"
 #include "common/base/file.h"
 #include "common/kube/text.h"
 
@@ -208,6 +209,16 @@ class Section {
   const std::string where_;
 };
 
+// Of a URL that begins with http:// or https://: whether paths may be added to it.
+bool IsServer(std::string_view url) {
+  if (url.find_first_of("?# \t\r\n") != url.npos) return false;
+  url.remove_prefix(url.find("://") + 3);
+  const std::string authority(url.substr(0, url.find('/')));
+  auto address = ParseHostPort(authority);
+  if (!address.ok()) address = ParseHostPort(authority + ":443");
+  return address.ok() && address->port != 0;
+}
+
 absl::Status ReadCluster(const Section& cluster, Source& source) {
   source.server = cluster.Get("server");
   source.server.erase(source.server.find_last_not_of('/') + 1);
@@ -217,6 +228,9 @@ absl::Status ReadCluster(const Section& cluster, Source& source) {
   // It is named in logs and metrics.
   if (absl::StrContains(source.server, '@')) {
     return cluster.Error("server must not hold a password; the user's username and password may");
+  }
+  if (!IsServer(source.server)) {
+    return cluster.Error("server must be https://HOST[:PORT][/PREFIX] without spaces or a query");
   }
   source.proxy = cluster.Get("proxy-url");
   if (!source.proxy.empty() && !absl::StartsWith(source.proxy, "http://") &&

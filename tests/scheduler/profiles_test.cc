@@ -43,6 +43,10 @@ TEST(ProfilesTest, WhatIsWrongIsRefusedByName) {
       {"drivers: {x: {maxCreating: 3, maxCreating: 4}}", "maxCreating is given twice"},
       {"drivers: {x: {}, x: {}}", "x: is given twice"},
       {"drivers: {x: {", "line 1"},
+      {"drivers: {'': {}}", "'' is not the name of a CSI driver"},
+      {"drivers: {~: {}}", "'' is not the name of a CSI driver"},
+      {"drivers: {[x]: {}}", "'' is not the name of a CSI driver"},
+      {"drivers: {'a b': {}}", "'a b' is not the name of a CSI driver"},
   };
   for (const auto& c : cases) {
     EXPECT_THAT(DriverProfiles::Parse(c.yaml).status(),

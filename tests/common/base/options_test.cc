@@ -39,7 +39,7 @@ class OptionsTest : public ::testing::Test {
     parser.Add("kubeconfig", &o_.kubeconfig, "a path");
     parser.AddAddress("listen", &o_.listen, "where to listen");
     parser.AddAddresses("executor", &o_.executors, "an executor");
-    parser.Add("watch-namespace", &o_.namespaces, "a namespace");
+    parser.AddNamespaces("watch-namespace", &o_.namespaces, "a namespace");
     parser.Add("capacity", &o_.capacity, "jobs at a time");
     parser.Add("insecure", &o_.insecure, "plaintext");
     parser.Add("prune-quarantine", &o_.quarantine, "how long");
@@ -88,12 +88,14 @@ TEST_F(OptionsTest, KeepsTheDefaultsWhenNothingIsGiven) {
 
 TEST_F(OptionsTest, ReadsEveryKindOfValueFromFlags) {
   EXPECT_EQ(Parse({"--kubeconfig", "k", "--listen=[::1]:0", "--executor", "a:1", "--executor=b:2",
-                   "--capacity", "7", "--insecure", "--prune-quarantine", "1h30m", "--log-format",
-                   "json", "--log-level=debug"}),
+                   "--capacity", "7", "--watch-namespace", "team-0", "--watch-namespace",
+                   std::string(63, 'a'), "--insecure", "--prune-quarantine", "1h30m",
+                   "--log-format", "json", "--log-level=debug"}),
             std::nullopt);
   EXPECT_EQ(o_.kubeconfig, "k");
   EXPECT_EQ(o_.listen, "[::1]:0");
   EXPECT_THAT(o_.executors, ElementsAre("a:1", "b:2"));
+  EXPECT_THAT(o_.namespaces, ElementsAre("team-0", std::string(63, 'a')));
   EXPECT_EQ(o_.capacity, 7);
   EXPECT_TRUE(o_.insecure);
   EXPECT_EQ(o_.quarantine, absl::Minutes(90));
@@ -205,6 +207,16 @@ TEST_F(OptionsTest, RefusesWhatItDoesNotUnderstandInOneLineThatNamesTheSource) {
       {{"--config", "/tmp"}, {}, "--config: cannot read /tmp: Is a directory"},
       {{"--executor", "a:1", "--executor", "a:1"}, {}, "--executor: \"a:1\" is given twice"},
       {{"--executor", ""}, {}, "--executor: a value is empty"},
+      {{"--executor", "a:0"}, {}, "--executor: \"a:0\" has no port that can be reached"},
+      {{"--kubeconfig", ""}, {}, "--kubeconfig: the value is empty"},
+      {{"--watch-namespace", "Shop"}, {}, "--watch-namespace: \"Shop\" is not a namespace's name"},
+      {{"--watch-namespace", "a b"}, {}, "\"a b\" is not a namespace's name"},
+      {{"--watch-namespace", "a.b"}, {}, "\"a.b\" is not a namespace's name"},
+      {{"--watch-namespace", "-a"}, {}, "\"-a\" is not a namespace's name"},
+      {{"--watch-namespace", "a-"}, {}, "\"a-\" is not a namespace's name"},
+      {{"--watch-namespace", "shop", "--watch-namespace", std::string(64, 'a')},
+       {},
+       "is not a namespace's name"},
   };
   for (const auto& c : cases) {
     o_ = {};

@@ -119,6 +119,12 @@ TEST_F(KubeConfigTest, ReadsServerNamespaceAndInlineCredentials) {
   EXPECT_EQ(*credentials.tls, (TlsSettings{ca.cert, client.cert, client.key, "api", false}));
 }
 
+TEST_F(KubeConfigTest, TakesAServerByNameOrAddressWithAPortOrWithout) {
+  for (const std::string server : {"https://k", "https://k:65535/a/b", "http://[::1]",
+                                   "http://[::1]:7000/x", "http://10.0.0.1"})
+    EXPECT_EQ(CredentialsOf("{server: '" + server + "'}", "{}").server, server);
+}
+
 TEST_F(KubeConfigTest, SendsEachKindOfCredential) {
   const std::string server = "{server: 'https://k', insecure-skip-tls-verify: true}";
   Write("tok", "from-file\n");
@@ -305,6 +311,15 @@ TEST_F(KubeConfigTest, RefusesWithTheNameOfTheEntry) {
       {https, "{as: \"a\\r\\nEvil: x\"}", invalid, "control character"},
       {"{server: 'http://k'}", "{token: t}", invalid, "in the clear"},
       {"{server: 'https://me:secret@k'}", "{}", invalid, "must not hold a password"},
+      {"{server: 'https://k:65536'}", "{}", invalid, "server must be https://HOST[:PORT]"},
+      {"{server: 'https://k:0'}", "{}", invalid, "server must be"},
+      {"{server: 'https://k:'}", "{}", invalid, "server must be"},
+      {"{server: 'https:///x'}", "{}", invalid, "server must be"},
+      {"{server: 'https://k 8s'}", "{}", invalid, "server must be"},
+      {"{server: 'https://k/a b'}", "{}", invalid, "server must be"},
+      {"{server: 'https://k/?a=b'}", "{}", invalid, "server must be"},
+      {"{server: 'https://k?a=b'}", "{}", invalid, "server must be"},
+      {"{server: 'https://k/#a'}", "{}", invalid, "server must be"},
       {"{server: 'http://127.0.0.1:1'}", "{username: me, password: p}", invalid, "in the clear"},
       {"[]", "{}", invalid, "cluster \"c\" is not a map"},
       {"{server: [1]}", "{}", invalid, "config"},
