@@ -340,7 +340,7 @@ std::optional<absl::Time> CronSchedule::Prev(absl::Time before, absl::TimeZone z
 }
 
 absl::StatusOr<absl::TimeZone> LoadTimeZone(std::string_view name) {
-  if (name == "UTC") return absl::UTCTimeZone();
+  if (name.empty() || name == "UTC") return absl::UTCTimeZone();
   const std::string lower = absl::AsciiStrToLower(Absl(name));
   if (lower == "local" || lower == "localtime" || lower == "posixrules") {
     return absl::InvalidArgumentError(
@@ -355,8 +355,8 @@ absl::StatusOr<absl::TimeZone> LoadTimeZone(std::string_view name) {
                   [](char c) {
                     return absl::ascii_isalnum(c) || c == '/' || c == '_' || c == '-' || c == '+';
                   }) &&
-      !name.empty() && !name.starts_with('/') && name.find("//") == name.npos &&
-      !name.starts_with("right/") && !name.starts_with("posix/") && name != "UTC0";
+      !name.starts_with('/') && name.find("//") == name.npos && !name.starts_with("right/") &&
+      !name.starts_with("posix/") && name != "UTC0";
   absl::TimeZone zone;
   if (!well_formed || !absl::LoadTimeZone(Absl(name), &zone)) {
     return absl::InvalidArgumentError(

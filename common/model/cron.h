@@ -62,7 +62,7 @@ class CronSchedule {
   std::int64_t every_ = 0;   // seconds of `@every`; then the sets are empty
 };
 
-// The zone of an IANA name ("Europe/Berlin"). InvalidArgument for an unknown name,
+// The zone of an IANA name ("Europe/Berlin"); "" is UTC. InvalidArgument for an unknown name,
 // "Local", and whatever is not a name: paths, and the loader's own notations. Blocks on a file the
 // first time a name is asked for; the process keeps it then.
 absl::StatusOr<absl::TimeZone> LoadTimeZone(std::string_view name);

@@ -65,7 +65,6 @@ class PreviewTest(unittest.TestCase):
                 (["bad\nline\n"], "field"),
                 (["@hourly", "--time-zone", "Local"], "time zone"),
                 (["@hourly", "--time-zone", "../UTC"], "time zone"),
-                (["@hourly", "--time-zone", ""], "time zone"),
                 (["@hourly", "--count", "0"], "count"),
                 (["@hourly", "--count", "10001"], "count"),
                 (["@hourly", "--count", "-1"], "count"),
@@ -126,7 +125,7 @@ class PreviewTest(unittest.TestCase):
             ('{"schedule":', "JSON"),
             ("[" * 100000, "JSON"),
             ('{"schedule":"\udcff"}', "JSON"),
-            ('{"schedule":"@hourly","timeZone":"","after":"2026-01-01T00:00:00Z","count":1}', "time zone"),
+            ('{"schedule":"@hourly","timeZone":"","after":"2026-01-01T00:00:00Z","count":1}', one),
         ]
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", newline="") as batch:
             batch.write("\n".join(line for line, _ in rows))

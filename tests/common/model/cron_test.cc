@@ -566,8 +566,8 @@ TEST(CronTest, LoadsIanaZonesAndNothingElse) {
     ASSERT_TRUE(zone.ok()) << zone.status();
     EXPECT_EQ(zone->name(), name);
   }
-  for (const char* name : {"",
-                           "Local",
+  EXPECT_EQ(LoadTimeZone("").value(), absl::UTCTimeZone());
+  for (const char* name : {"Local",
                            "local",
                            "localtime",
                            "posixrules",
