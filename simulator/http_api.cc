@@ -201,7 +201,7 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
       return HandleAdmin(request, responder);
     if (request.served.method == "GET") {
       if (auto document = Discover(request.path, request.Header("accept")))
-        return responder->Send(200, document->content_type, document->body.dump());
+        return responder->Send(200, document->content_type, document->body);
     }
     const std::optional<Place> place = FindPlace(request.segments);
     // As the real one does for what is not installed.

@@ -220,7 +220,7 @@ const Served* FindServed(std::string_view group, std::string_view version,
 }
 
 std::optional<Document> Discover(const std::string& path, const std::string& accept) {
-  const auto plain = [](json body) { return Document{"application/json", std::move(body)}; };
+  const auto plain = [](const json& body) { return Document{"application/json", body.dump()}; };
   const bool aggregated = accept.find("as=APIGroupDiscoveryList") != std::string::npos &&
                           accept.find("v=v2") != std::string::npos;
   if (path == "/version")
@@ -234,12 +234,12 @@ std::optional<Document> Discover(const std::string& path, const std::string& acc
                   {"compiler", ""},
                   {"platform", "linux/amd64"}});
   if (path == "/api") {
-    if (aggregated) return Document{kAggregated, AggregatedGroups(true)};
+    if (aggregated) return Document{kAggregated, AggregatedGroups(true).dump()};
     return plain({{"kind", "APIVersions"},
                   {"versions", {"v1"}},
                   {"serverAddressByClientCIDRs", json::array()}});
   }
-  if (path == "/apis" && aggregated) return Document{kAggregated, AggregatedGroups(false)};
+  if (path == "/apis" && aggregated) return Document{kAggregated, AggregatedGroups(false).dump()};
   json groups = json::array(), open_api = json::object();
   for (const auto& [group, version] : GroupVersions()) {
     const std::string root = RootOf(group, version);
@@ -251,13 +251,23 @@ std::optional<Document> Discover(const std::string& path, const std::string& acc
         json body = Group(group, version);
         body["kind"] = "APIGroup";
         body["apiVersion"] = "v1";
-        return plain(std::move(body));
+        return plain(body);
       }
     }
     open_api[root.substr(1)] = {{"serverRelativeURL", "/openapi/v3" + root}};
   }
   if (path == "/apis")
     return plain({{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", std::move(groups)}});
+  // kubectl asks for it, in protobuf, where /openapi/v3 does not tell it that the server checks
+  // fields: of a List, and of a kind that is not there. It checks nothing by a document that
+  // describes nothing, which in protobuf is no byte at all.
+  if (path == "/openapi/v2") {
+    if (accept.find("protobuf") != std::string::npos)
+      return Document{"application/com.github.proto-openapi.spec.v2.v1.0+protobuf", ""};
+    return plain({{"swagger", "2.0"},
+                  {"info", {{"title", "Kubernetes"}, {"version", kGitVersion}}},
+                  {"paths", json::object()}});
+  }
   if (path == "/openapi/v3") return plain({{"paths", std::move(open_api)}});
   return std::nullopt;
 }

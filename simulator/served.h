@@ -1,7 +1,6 @@
 #ifndef SNAPKEEPER_SIMULATOR_SERVED_H_
 #define SNAPKEEPER_SIMULATOR_SERVED_H_
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,8 +27,7 @@ const Served* FindServed(std::string_view group, std::string_view version, std::
 // How a client finds out what there is. `path` is that of the request, `accept` its header.
 // Nullopt: no such document.
 struct Document {
-  std::string content_type;
-  nlohmann::json body;
+  std::string content_type, body;
 };
 std::optional<Document> Discover(const std::string& path, const std::string& accept);
 

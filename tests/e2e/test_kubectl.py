@@ -106,6 +106,13 @@ def test_apply_of_a_claim(kubectl):
     kubectl("delete", "pvc", "applied")
 
 
+def test_apply_takes_a_list_and_tells_of_a_kind_that_is_unknown(kubectl):
+    assert "created" in kubectl("apply", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": [policy()]})
+    unknown = {"apiVersion": "none.io/v1", "kind": "Thing", "metadata": {"name": "x"}}
+    refused = kubectl("apply", "-f", "-", stdin=unknown, check=False)
+    assert refused.returncode == 1 and 'no matches for kind "Thing" in version "none.io/v1"' in refused.stderr
+
+
 def test_create_refuses_a_second_one_and_an_invalid_one(kubectl):
     assert "created" in kubectl("create", "-f", "-", stdin=policy())
     second = kubectl("create", "-f", "-", stdin=policy(), check=False)

@@ -106,16 +106,27 @@ TEST_F(HttpApiTest, WhatIsNotThereIsTold) {
   for (const Case& c :
        {Case{"GET", "/apis/none.io/v1/things", 404}, Case{"GET", "/", 404},
         Case{"GET", "/api/v1/namespaces/default/none", 404},
-        Case{"GET", "/api/v1/persistentvolumeclaims/data-0", 404}, Case{"GET", "/openapi/v2", 404},
-        Case{"PUT", kClaims, 405}, Case{"POST", "/api/v1/namespaces/default/pods", 405},
-        Case{"GET", "/simulator/none", 404}, Case{"GET", "/livez", 200},
-        Case{"GET", "/api/v1/namespaces/default", 200},
+        Case{"GET", "/api/v1/persistentvolumeclaims/data-0", 404}, Case{"PUT", kClaims, 405},
+        Case{"POST", "/api/v1/namespaces/default/pods", 405}, Case{"GET", "/simulator/none", 404},
+        Case{"GET", "/livez", 200}, Case{"GET", "/api/v1/namespaces/default", 200},
         Case{"GET", "/api/v1/namespaces/default/status", 200},
         Case{"GET", "/api/v1/namespaces/default/pods", 200},
         Case{"GET", "/apis/storage.k8s.io/v1/storageclasses/sim", 200},
         Case{"GET", "/apis/storage.k8s.io/v1/storageclasses/none", 404}}) {
     EXPECT_EQ(Send(c.method, c.path).code, c.code) << c.method << " " << c.path;
   }
+}
+
+// kubectl asks for it before it takes a List or a kind that it cannot find.
+TEST_F(HttpApiTest, TheOldOpenApiDescribesNothingSoThatKubectlChecksNothingByIt) {
+  const std::string protobuf = "Accept: application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+  const HttpResponse empty = Send("GET", "/openapi/v2", nullptr, {protobuf});
+  EXPECT_EQ(empty.code, 200);
+  EXPECT_THAT(empty.headers.at("content-type"), HasSubstr("protobuf"));
+  EXPECT_EQ(empty.body, "");
+  const json document = Get("/openapi/v2");
+  EXPECT_EQ(document["swagger"], "2.0");
+  EXPECT_EQ(document["paths"], json::object());
 }
 
 TEST_F(HttpApiTest, TablesHaveTheColumnsOfKubectl) {
