@@ -466,6 +466,13 @@ absl::StatusOr<VersionPtr> Store::Replace(const ObjectKey& key, const json& body
 
 absl::StatusOr<VersionPtr> Store::Delete(const ObjectKey& key, const Preconditions& preconditions,
                                          std::string_view user, bool dry_run) {
+  if (key.kind == Kind::kNamespace &&
+      (key.name == "default" || key.name == "kube-system" || key.name == "kube-public")) {
+    return ApiError(
+        403, "Forbidden",
+        fmt::format("namespaces \"{}\" is forbidden: this namespace may not be deleted", key.name),
+        key);
+  }
   const auto it = FindRecord(key);
   if (it == Of(key.kind).records.end()) return NotFoundIn(key);
   json& object = it->second.object;

@@ -352,6 +352,17 @@ TEST_F(StoreTest, ANamespaceWaitsForFinalizers) {
   EXPECT_EQ(store_.Find({Kind::kNamespace, "", "shop"}), nullptr);
 }
 
+TEST_F(StoreTest, NobodyMayDeleteTheNamespacesOfTheSystem) {
+  for (const char* name : {"default", "kube-system", "kube-public"}) {
+    const absl::Status refused = world_.Delete({Kind::kNamespace, "", name});
+    EXPECT_EQ(StatusBodyOf(refused)["code"], 403) << name;
+    EXPECT_EQ(
+        StatusBodyOf(refused)["message"],
+        fmt::format("namespaces \"{}\" is forbidden: this namespace may not be deleted", name));
+  }
+  EXPECT_EQ(world_.At({Kind::kNamespace, "", "default"}, "/status/phase"), "Active");
+}
+
 TEST_F(StoreTest, NoFinalizerIsAddedToWhatIsBeingDeleted) {
   json held = PolicyJson("p");
   held["metadata"]["finalizers"] = {"a.b/c"};
