@@ -262,7 +262,8 @@ TEST_F(HttpApiTest, EachKindOfPatchIsTakenWhereKubernetesTakesIt) {
     return std::vector<std::string>{"Content-Type: application/" + subtype};
   };
   const json suspend = {{"op", "add"}, {"path", "/spec/suspend"}, {"value", true}},
-             test = {{"op", "test"}, {"path", "/spec/suspend"}, {"value", true}};
+             test = {{"op", "test"}, {"path", "/spec/suspend"}, {"value", true}},
+             replace = {{"op", "replace"}, {"path", "/spec/timeZone"}, {"value", "UTC"}};
   const json labels = {{"metadata", {{"labels", {{"x", "y"}}}}}};
   struct Case {
     std::string path, type;
@@ -275,6 +276,16 @@ TEST_F(HttpApiTest, EachKindOfPatchIsTakenWhereKubernetesTakesIt) {
            Case{policy, "json-patch+json",
                 json::array({{{"op", "remove"}, {"path", "/spec/none"}}}), 422},
            Case{policy, "json-patch+json", {{"op", "add"}}, 400},
+           Case{policy, "json-patch+json", json::array({5}), 400},
+           Case{policy, "json-patch+json", json::array({{{"op", 5}, {"path", "/x"}}}), 400},
+           Case{policy, "json-patch+json", json::array({{{"op", "bogus"}, {"path", "/x"}}}), 422},
+           Case{policy, "json-patch+json", json::array({{{"path", "/x"}}}), 422},
+           Case{policy, "json-patch+json", json::array({{{"op", "add"}}}), 422},
+           Case{policy, "json-patch+json", json::array({replace}), 200},
+           Case{policy, "json-patch+json",
+                json::array({{{"op", "replace"}, {"path", "/none/x"}, {"value", 1}}}), 422},
+           Case{policy, "json-patch+json",
+                json::array({{{"op", "add"}, {"path", "/spec/schedule/x"}, {"value", 1}}}), 422},
            Case{policy, "merge-patch+json", {{"spec", {{"suspend", nullptr}}}}, 200},
            Case{policy, "strategic-merge-patch+json", labels, 415},
            Case{policy, "json", labels, 415},
@@ -287,6 +298,31 @@ TEST_F(HttpApiTest, EachKindOfPatchIsTakenWhereKubernetesTakesIt) {
         << c.type << " " << c.patch;
   }
   EXPECT_EQ(Get(claim)["metadata"]["labels"], json({{"app", "db"}, {"x", "y"}}));
+}
+
+TEST_F(HttpApiTest, AJsonPatchThatGrowsWithoutBoundIsRefused) {
+  ASSERT_EQ(Send("POST", kPolicies, PolicyJson("p")).code, 201);
+  const std::string path = std::string(kPolicies) + "/p";
+  const std::vector<std::string> type = {"Content-Type: application/json-patch+json"};
+  json wide = json::array({{{"op", "add"}, {"path", "/spec/x"}, {"value", {"0123456789"}}}});
+  for (int i = 0; i < 20; ++i)
+    wide.push_back({{"op", "copy"}, {"from", "/spec/x"}, {"path", "/spec/x/-"}});
+  EXPECT_EQ(Send("PATCH", path, wide, type).code, 422);
+  json deep = json::array({{{"op", "add"}, {"path", "/spec/x"}, {"value", {{"x", 1}}}}});
+  std::string bottom = "/spec/x";
+  for (int levels = 1; levels <= 128; levels *= 2) {
+    while (bottom.size() < std::string("/spec/x").size() + 2 * levels) bottom += "/x";
+    deep.push_back({{"op", "copy"}, {"from", "/spec/x"}, {"path", bottom}});
+  }
+  EXPECT_EQ(Send("PATCH", path, deep, type).code, 422);
+  json many = json::array();
+  for (int i = 0; i < 10'000; ++i)
+    many.push_back({{"op", "test"}, {"path", "/spec/schedule"}, {"value", "@hourly"}});
+  EXPECT_EQ(Send("PATCH", path, many, type).code, 200);
+  many.push_back(many[0]);
+  const HttpResponse refused = Send("PATCH", path, many, type);
+  EXPECT_EQ(refused.code, 413);
+  EXPECT_THAT(refused.body, HasSubstr("maximum operations in a JSON patch is 10000, got 10001"));
 }
 
 TEST_F(HttpApiTest, AStrategicPatchTreatsFinalizersAsASet) {
