@@ -212,6 +212,65 @@ absl::StatusOr<json> ApplyJsonPatch(const json& object, const json& patch) {
   return result;
 }
 
+// What is wrong with one of the parameters beside the object: CreateOptions, ...
+absl::Status InvalidOption(std::string_view options, std::string_view field, std::string_view why) {
+  return ApiError(422, "Invalid",
+                  fmt::format("{}.meta.k8s.io \"\" is invalid: {}: {}", options, field, why));
+}
+
+absl::Status CheckDryRun(std::string_view options, const json& stages) {
+  if (std::all_of(stages.begin(), stages.end(), [](const json& stage) { return stage == "All"; }))
+    return absl::OkStatus();
+  return InvalidOption(
+      options, "dryRun",
+      fmt::format("Unsupported value: {}: supported values: \"All\"", stages.dump()));
+}
+
+// Of a POST, a PUT or a PATCH.
+absl::Status CheckOptions(std::string_view options, const ApiRequest& request) {
+  if (request.query.contains("dryRun")) {
+    absl::Status status = CheckDryRun(options, json::array({request.Query("dryRun")}));
+    if (!status.ok()) return status;
+  }
+  const std::string validation = request.Query("fieldValidation");
+  if (validation.empty() || validation == "Ignore" || validation == "Strict" ||
+      validation == "Warn") {
+    return absl::OkStatus();
+  }
+  return InvalidOption(options, "fieldValidation",
+                       fmt::format("Unsupported value: {}: supported values: \"\", \"Ignore\", "
+                                   "\"Strict\", \"Warn\"",
+                                   json(validation).dump()));
+}
+
+// Those of the query count where there is no body.
+absl::StatusOr<json> DeleteOptionsOf(const ApiRequest& request) {
+  json options = json::object();
+  if (!request.served.body.empty()) {
+    absl::StatusOr<json> body = ParseJson(request.served.body);
+    if (!body.ok() || !body->is_object()) return BadRequest("the body is not DeleteOptions");
+    options = *std::move(body);
+  } else {
+    if (request.query.contains("dryRun")) options["dryRun"] = {request.Query("dryRun")};
+    if (request.query.contains("propagationPolicy"))
+      options["propagationPolicy"] = request.Query("propagationPolicy");
+  }
+  const json stages = options.value("dryRun", json()),
+             policy = options.value("propagationPolicy", json());
+  if (!stages.is_null() && !stages.is_array())
+    return BadRequest("DeleteOptions.dryRun is not a list");
+  if (!policy.is_null() && !policy.is_string())
+    return BadRequest("DeleteOptions.propagationPolicy is not a string");
+  if (absl::Status status = CheckDryRun("DeleteOptions", stages); !status.ok()) return status;
+  if (!policy.is_null() && policy != "Orphan" && policy != "Background" && policy != "Foreground") {
+    return InvalidOption("DeleteOptions", "propagationPolicy",
+                         fmt::format("Unsupported value: {}: supported values: \"Foreground\", "
+                                     "\"Background\", \"Orphan\", \"nil\"",
+                                     policy.dump()));
+  }
+  return options;
+}
+
 }  // namespace
 
 class HttpApi::Core : public std::enable_shared_from_this<Core> {
@@ -328,7 +387,18 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     SendObject(request, *place.served, responder, (*version)->text);
   }
 
+  // In seconds; 0: none.
+  static absl::StatusOr<int64_t> TimeoutOf(const ApiRequest& request) {
+    const std::string text = request.Query("timeoutSeconds");
+    int64_t seconds = 0;
+    if (!text.empty() && !absl::SimpleAtoi(text, &seconds))
+      return BadRequest(fmt::format("strconv.ParseInt: parsing \"{}\": invalid syntax", text));
+    return seconds;
+  }
+
+  // Of a list, a watch or the delete of a collection.
   absl::StatusOr<Selector> SelectorOf(const ApiRequest& request, const Place& place) const {
+    if (const auto timeout = TimeoutOf(request); !timeout.ok()) return timeout.status();
     ListQuery query{*place.served->stored, place.ns, request.Query("labelSelector"),
                     request.Query("fieldSelector")};
     if (!place.name.empty()) query.field_selector = "metadata.name=" + place.name;
@@ -471,9 +541,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
               R"({{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{}","creationTimestamp":null,"annotations":{{"k8s.io/initial-events-end":"true"}}}}}})",
               served.kind, served.api_version, store_.resource_version())));
     }
-    int64_t seconds = 0;
-    if (!absl::SimpleAtoi(request.Query("timeoutSeconds"), &seconds) || seconds <= 0)
-      seconds = absl::ToInt64Seconds(kWatchLife);
+    int64_t seconds = *TimeoutOf(request);
+    if (seconds <= 0) seconds = absl::ToInt64Seconds(kWatchLife);
     const uint64_t id = next_watch_++;
     watches_[id] = {*served.stored, *watch,
                     loop_.After(absl::Seconds(seconds), [this, id, responder] {
@@ -506,6 +575,19 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
     }
     absl::StatusOr<json> body = ParseJson(request.served.body);
     if (!body.ok()) return BadRequest(std::string(body.status().message()));
+    if (IsCustomResource(*place.served->stored)) {  // of core kinds the path says enough
+      const std::string version = TextAt(*body, {"apiVersion"});
+      if (TextAt(*body, {"kind"}).empty()) {
+        return BadRequest(fmt::format(
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing",
+            place.served->kind));
+      }
+      if (version != place.served->api_version) {
+        return BadRequest(fmt::format(
+            "the API version in the data ({}) does not match the expected API version ({})",
+            version, place.served->api_version));
+      }
+    }
     if (body->is_object() && request.Query("fieldValidation") == "Strict" &&
         IsCustomResource(*place.served->stored)) {
       Schema::Findings found;
@@ -528,6 +610,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
   }
 
   void Create(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
+    if (absl::Status status = CheckOptions("CreateOptions", request); !status.ok())
+      return Fail(responder, status);
     absl::StatusOr<json> body = BodyOf(request, place);
     if (!body.ok()) return Fail(responder, body.status());
     if (!body->is_object()) return Fail(responder, BadRequest("the body is not an object"));
@@ -546,6 +630,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
   }
 
   void Replace(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
+    if (absl::Status status = CheckOptions("UpdateOptions", request); !status.ok())
+      return Fail(responder, status);
     const absl::StatusOr<json> body = BodyOf(request, place);
     if (!body.ok()) return Fail(responder, body.status());
     SendWritten(responder, store_.Replace(KeyOf(place), *body, place.status, request.user(),
@@ -558,8 +644,14 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
         request.Header("content-type").substr(0, request.Header("content-type").find(';'));
     absl::StatusOr<json> patch = ParseJson(request.served.body);
     if (!patch.ok()) return Fail(responder, BadRequest(std::string(patch.status().message())));
+    if (absl::Status status = CheckOptions("PatchOptions", request); !status.ok())
+      return Fail(responder, status);
     const json* current = store_.JsonOf(key);
     if (type == "application/apply-patch+yaml") {
+      if (request.Query("fieldManager").empty()) {
+        return Fail(responder, InvalidOption("PatchOptions", "fieldManager",
+                                             "Required value: is required for apply patch"));
+      }
       if (current == nullptr && patch->is_object()) {
         (*patch)["metadata"]["name"] = place.name;
         if (!place.ns.empty()) (*patch)["metadata"]["namespace"] = place.ns;
@@ -593,17 +685,12 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
   }
 
   void Delete(const ApiRequest& request, const Place& place, const ResponderPtr& responder) {
+    const absl::StatusOr<json> options = DeleteOptionsOf(request);
+    if (!options.ok()) return Fail(responder, options.status());
+    const bool dry_run = !options->value("dryRun", json()).empty();
     Preconditions preconditions;
-    bool dry_run = request.dry_run();
-    if (!request.served.body.empty()) {
-      const absl::StatusOr<json> options = ParseJson(request.served.body);
-      if (!options.ok() || !options->is_object())
-        return Fail(responder, BadRequest("the body is not DeleteOptions"));
-      const json given = options->value("preconditions", json::object());
-      if (given.is_object())
-        preconditions = {given.value("uid", ""), given.value("resourceVersion", "")};
-      dry_run |= options->value("dryRun", json::array()) == json::array({"All"});
-    }
+    if (const json given = options->value("preconditions", json()); given.is_object())
+      preconditions = {given.value("uid", ""), given.value("resourceVersion", "")};
     if (place.name.empty()) {
       const auto selector = SelectorOf(request, place);
       if (!selector.ok()) return Fail(responder, selector.status());

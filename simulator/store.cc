@@ -438,7 +438,16 @@ absl::StatusOr<VersionPtr> Store::Replace(const ObjectKey& key, const json& body
   if (it == Of(key.kind).records.end()) return NotFoundIn(key);
   if (!body.is_object() || !body.value("metadata", json()).is_object())
     return BadRequest("the body is not an object with metadata");
+  if (absl::Status s = CheckType(key, body); !s.ok()) return s;
   const json& meta = body["metadata"];
+  const json& old_meta = it->second.object["metadata"];
+  if (TextAt(meta, {"name"}).empty()) {
+    return BadRequest(
+        fmt::format("the name of the object ({} based on URL) was undeterminable: name must be "
+                    "provided",
+                    key.name));
+  }
+  if (absl::Status s = CheckMeta(key, meta, old_meta); !s.ok()) return s;
   if ((IsCustomResource(key.kind) || key.kind == Kind::kLease) &&
       meta.value("resourceVersion", json("")) == "") {
     return InvalidObject(key,
@@ -454,7 +463,6 @@ absl::StatusOr<VersionPtr> Store::Replace(const ObjectKey& key, const json& body
   patch.erase("apiVersion");
   patch.erase("kind");
   patch["metadata"] = meta;
-  const json& old_meta = it->second.object["metadata"];
   for (const char* open : kOpenMeta) {
     if (!meta.contains(open))
       patch["metadata"][open] = nullptr;

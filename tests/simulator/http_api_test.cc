@@ -224,7 +224,9 @@ TEST_F(HttpApiTest, AMalformedRequestIsAnsweredAndNoMore) {
   EXPECT_EQ(Send("GET", std::string(kClaims) + "/%ff").code, 400);
   for (const char* option : {"labelSelector", "fieldSelector", "resourceVersion"})
     EXPECT_EQ(Send("GET", std::string(kClaims) + "?" + option + "=%ff").code, 400) << option;
-  EXPECT_EQ(Send("PATCH", std::string(kClaims) + "/new", {{"metadata", "x"}}, apply).code, 400);
+  EXPECT_EQ(
+      Send("PATCH", std::string(kClaims) + "/new?fieldManager=me", {{"metadata", "x"}}, apply).code,
+      400);
   EXPECT_EQ(Send("DELETE", claim, {{"preconditions", {{"uid", 5}}}}).code, 400);
   const auto event = [](const char* name, const json& more) {
     json object = {{"metadata", {{"name", name}, {"namespace", "default"}}},
@@ -291,8 +293,11 @@ TEST_F(HttpApiTest, EachKindOfPatchIsTakenWhereKubernetesTakesIt) {
            Case{policy, "json", labels, 415},
            Case{claim, "strategic-merge-patch+json", labels, 200},
            Case{std::string(kClaims) + "/none", "merge-patch+json", labels, 404},
-           Case{policy, "apply-patch+yaml", PolicyJson("p", {{"suspend", true}}), 200},
-           Case{std::string(kPolicies) + "/new", "apply-patch+yaml", PolicyJson("new"), 201},
+           Case{policy, "apply-patch+yaml", PolicyJson("p"), 422},
+           Case{policy + "?fieldManager=me", "apply-patch+yaml",
+                PolicyJson("p", {{"suspend", true}}), 200},
+           Case{std::string(kPolicies) + "/new?fieldManager=me", "apply-patch+yaml",
+                PolicyJson("new"), 201},
        }) {
     EXPECT_EQ(Send("PATCH", c.path, c.patch, type(c.type)).code, c.code)
         << c.type << " " << c.patch;
@@ -393,6 +398,82 @@ TEST_F(HttpApiTest, ACollectionIsDeletedBySelector) {
 TEST_F(HttpApiTest, ADryRunChangesNothing) {
   EXPECT_EQ(Send("POST", std::string(kPolicies) + "?dryRun=All", PolicyJson("p")).code, 201);
   EXPECT_EQ(Send("GET", std::string(kPolicies) + "/p").code, 404);
+}
+
+TEST_F(HttpApiTest, OptionsThatAreNotUnderstoodAreRefusedAndNothingIsDone) {
+  const std::string p = std::string(kPolicies) + "/p";
+  const std::vector<std::string> apply = {"Content-Type: application/apply-patch+yaml"};
+  ASSERT_EQ(Send("POST", kPolicies, PolicyJson("p")).code, 201);
+  const int64_t rv = simulator_.store().resource_version();
+  struct Case {
+    std::string method, path;
+    json body;
+    int code;
+    const char* says;
+  };
+  for (const Case& c : {
+           Case{"POST", std::string(kPolicies) + "?dryRun=x", PolicyJson("q"), 422,
+                R"(CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"x\"])"},
+           Case{"POST", std::string(kPolicies) + "?dryRun=", PolicyJson("q"), 422, "dryRun"},
+           Case{"POST", std::string(kPolicies) + "?fieldValidation=x", PolicyJson("q"), 422,
+                "fieldValidation: Unsupported value"},
+           Case{"PUT", p + "?dryRun=x", PolicyJson("p"), 422, "UpdateOptions.meta.k8s.io"},
+           Case{"PATCH",
+                p + "?dryRun=x",
+                {{"spec", {{"suspend", true}}}},
+                422,
+                "PatchOptions.meta.k8s.io"},
+           Case{"PATCH",
+                p + "?fieldValidation=x",
+                {{"spec", {{"suspend", true}}}},
+                422,
+                "fieldValidation"},
+           Case{"DELETE", p + "?dryRun=x", nullptr, 422, "DeleteOptions.meta.k8s.io"},
+           Case{"DELETE", p, {{"dryRun", {"x"}}}, 422, R"(Unsupported value: [\"x\"])"},
+           Case{"DELETE", p, {{"dryRun", {"All", "x"}}}, 422, "dryRun"},
+           Case{"DELETE", p, {{"dryRun", "All"}}, 400, "dryRun"},
+           Case{"DELETE", p + "?propagationPolicy=x", nullptr, 422,
+                "propagationPolicy: Unsupported value"},
+           Case{"DELETE", p, {{"propagationPolicy", "x"}}, 422, "propagationPolicy"},
+           Case{"DELETE", p, {{"propagationPolicy", 5}}, 400, "propagationPolicy"},
+           Case{"DELETE", std::string(kPolicies) + "?dryRun=x", nullptr, 422, "dryRun"},
+           Case{"DELETE", std::string(kPolicies) + "?timeoutSeconds=x", nullptr, 400, "ParseInt"},
+           Case{"GET", std::string(kPolicies) + "?timeoutSeconds=x", nullptr, 400, "ParseInt"},
+           Case{"GET", std::string(kPolicies) + "?watch=1&timeoutSeconds=x", nullptr, 400,
+                "ParseInt"},
+       }) {
+    const HttpResponse refused =
+        Send(c.method, c.path, c.body,
+             c.method == "PATCH" ? std::vector<std::string>{kMerge} : std::vector<std::string>());
+    EXPECT_EQ(refused.code, c.code) << c.method << " " << c.path << " " << c.body;
+    EXPECT_THAT(refused.body, HasSubstr(c.says)) << c.method << " " << c.path;
+  }
+  EXPECT_EQ(simulator_.store().resource_version(), rv);
+  EXPECT_EQ(Send("DELETE", p, {{"dryRun", {"All"}}, {"propagationPolicy", "Orphan"}}).code, 200);
+  EXPECT_EQ(Send("DELETE", p + "?dryRun=All&propagationPolicy=Background").code, 200);
+  EXPECT_EQ(simulator_.store().resource_version(), rv);
+}
+
+TEST_F(HttpApiTest, ABodyMustSayWhatItIs) {
+  ASSERT_EQ(Send("POST", kPolicies, PolicyJson("p")).code, 201);
+  const std::string p = std::string(kPolicies) + "/p";
+  const auto without = [](json object, const char* field) {
+    object.erase(field);
+    return object;
+  };
+  for (const char* field : {"kind", "apiVersion"})
+    EXPECT_EQ(Send("POST", kPolicies, without(PolicyJson("q"), field)).code, 400) << field;
+  // Of the core kinds the path says enough.
+  EXPECT_EQ(Send("POST", kClaims, ClaimJson("untyped")).code, 201);
+  json other = PolicyJson("q"), nameless = PolicyJson(""), elsewhere = PolicyJson("p");
+  elsewhere["metadata"]["namespace"] = "shop";
+  for (const json& body :
+       {other, nameless, elsewhere, without(PolicyJson("p"), "metadata"),
+        without(PolicyJson("p"), "kind"), without(PolicyJson("p"), "apiVersion")})
+    EXPECT_EQ(Send("PUT", p, body).code, 400) << body;
+  json foreign = Get(std::string(kClaims) + "/untyped");
+  foreign["kind"] = "Pod";
+  EXPECT_EQ(Send("PUT", std::string(kClaims) + "/untyped", foreign).code, 400);
 }
 
 TEST_F(HttpApiTest, NamespacesAreMadeFromKubectlsProtobuf) {

@@ -71,7 +71,10 @@ inline nlohmann::json PolicyJson(const std::string& name,
                                  nlohmann::json spec = nlohmann::json::object()) {
   nlohmann::json full = {{"schedule", "@hourly"}, {"selector", nlohmann::json::object()}};
   full.update(spec);
-  return {{"metadata", {{"namespace", "default"}, {"name", name}}}, {"spec", full}};
+  return {{"apiVersion", "snapkeeper.io/v1alpha1"},
+          {"kind", "SnapshotPolicy"},
+          {"metadata", {{"namespace", "default"}, {"name", name}}},
+          {"spec", full}};
 }
 
 }  // namespace snapkeeper
