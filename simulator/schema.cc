@@ -13,6 +13,9 @@ namespace {
 
 // Longer than any text that a pattern of ours is for. libstdc++ recurses for each character.
 constexpr size_t kMaxMatched = 4096;
+// 2^53 - 1. Beyond it the real server takes no number with a fraction or an exponent for an integer
+// (go-openapi/swag IsFloat64AJSONInteger).
+constexpr double kMaxExact = 9007199254740991;
 
 const char* TypeName(const nlohmann::json& value) {
   return value.is_number_integer() ? "integer" : value.is_number() ? "number" : value.type_name();
@@ -40,7 +43,8 @@ Schema::Schema(const nlohmann::json& s)
       required_(s.value("required", std::vector<std::string>())),
       map_keys_(s.value("x-kubernetes-list-map-keys", std::vector<std::string>())),
       pattern_text_(s.value("pattern", "")),
-      date_time_(s.value("format", "") == "date-time") {
+      date_time_(s.value("format", "") == "date-time"),
+      int32_(s.value("format", "") == "int32") {
   if (auto it = s.find("properties"); it != s.end()) {
     for (const auto& [name, property] : it->items()) properties_.emplace(name, Schema(property));
   }
@@ -86,7 +90,7 @@ void Schema::Complete(nlohmann::json& value, std::string_view field, Findings& f
 }
 
 void Schema::Complete(nlohmann::json& value, const Path& path, Findings& findings) const {
-  if (type_ == "integer" && value.is_number_float() &&
+  if (type_ == "integer" && value.is_number_float() && std::abs(value.get<double>()) <= kMaxExact &&
       value.get<double>() == std::trunc(value.get<double>()))
     value = value.get<int64_t>();
   if (!HasType(value)) {
@@ -181,6 +185,14 @@ void Schema::CheckScalar(const nlohmann::json& value, const Path& path, Findings
         {"FieldValueNotSupported",
          fmt::format("Unsupported value: {}: supported values: {}", value.dump(), allowed),
          path.Text()});
+  }
+  if (value.is_number_integer() && type_ == "integer") {
+    const int64_t max = int32_ ? INT32_MAX : INT64_MAX;
+    const bool fits = value.is_number_unsigned()
+                          ? value.get<uint64_t>() <= static_cast<uint64_t>(max)
+                          : value.get<int64_t>() <= max && value.get<int64_t>() >= -max - 1;
+    if (!fits)
+      invalid(fmt::format("must be of type integer with format {}", int32_ ? "int32" : "int64"));
   }
   if (value.is_number()) {
     if (minimum_ && value.get<double>() < *minimum_)

@@ -31,6 +31,8 @@ class Schema {
   // object.
   void Complete(nlohmann::json& value, std::string_view field, Findings& findings) const;
 
+  // Whether a field of an object is kept.
+  bool Keeps(const std::string& name) const { return keeps_unknown_ || properties_.contains(name); }
   // Of a field of an object; null if there is none.
   const Schema* Property(const std::string& name) const;
 
@@ -55,7 +57,7 @@ class Schema {
   std::optional<uint64_t> min_size_, max_size_;  // of strings, arrays or maps
   std::string pattern_text_;
   std::optional<std::regex> pattern_;
-  bool date_time_ = false;
+  bool date_time_ = false, int32_ = false;
 };
 
 }  // namespace snapkeeper

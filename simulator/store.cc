@@ -415,8 +415,9 @@ absl::StatusOr<VersionPtr> Store::Patch(const ObjectKey& key, json patch, bool s
   if (!changed) return it->second.version;
   absl::Status valid = CompleteChanged(key, object, undo);
   if (valid.ok() && !Differs(object, undo)) return it->second.version;
-  const auto is_spec = [](const auto& field) {
-    return field.key() != "metadata" && field.key() != "status";
+  const auto is_spec = [&object](const auto& field) {
+    return field.key() != "metadata" && field.key() != "status" &&
+           Differs(object, {{field.key(), field.value()}});
   };
   if (std::any_of(undo.items().begin(), undo.items().end(), is_spec)) RaiseGeneration(object, undo);
   undo["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"];

@@ -17,6 +17,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxAnnotationBytes = 256 << 10;
 constexpr size_t kMaxNote = 1024;
+constexpr size_t kMaxPrefix = 253;  // of a label's key
 constexpr char kSubdomainRule[] =
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
     "'.', and must start and end with an "
@@ -72,6 +73,14 @@ class Checker {
     }
   }
 
+  // What a client may set besides the name.
+  void CheckMeta() {
+    CheckLabels();
+    CheckAnnotations();
+    CheckFinalizers();
+    CheckOwners();
+  }
+
   void CheckLabels() {
     const json* labels = At(object_, {"metadata", "labels"});
     if (labels == nullptr) return;
@@ -104,6 +113,42 @@ class Checker {
           {"FieldValueTooLong",
            fmt::format("Too long: may not be more than {} bytes", kMaxAnnotationBytes),
            "metadata.annotations"});
+    }
+  }
+
+  void CheckFinalizers() {
+    const json* finalizers = At(object_, {"metadata", "finalizers"});
+    if (finalizers == nullptr) return;
+    for (size_t i = 0; i < finalizers->size(); ++i) {
+      const auto& text = (*finalizers)[i].get_ref<const std::string&>();
+      if (!IsQualifiedName(text)) {
+        Invalid("metadata.finalizers", text,
+                "name part must consist of alphanumeric characters, '-', '_' or '.', at most 63");
+      } else if (!IsCustomResource(key_.kind) && !absl::StrContains(text, '/') &&
+                 text != "kubernetes" && text != "orphan" && text != "foregroundDeletion") {
+        Invalid(fmt::format("metadata.finalizers[{}]", i), text,
+                "name is neither a standard finalizer name nor is it fully qualified");
+      }
+    }
+  }
+
+  void CheckOwners() {
+    const json* owners = At(object_, {"metadata", "ownerReferences"});
+    if (owners == nullptr) return;
+    int controllers = 0;
+    for (const json& owner : *owners) {
+      const std::string version = TextAt(owner, {"apiVersion"});
+      if (version.empty() || std::count(version.begin(), version.end(), '/') > 1)
+        Invalid("metadata.ownerReferences.apiVersion", version, "version must not be empty");
+      for (const char* field : {"kind", "name", "uid"}) {
+        if (TextAt(owner, {field}).empty())
+          Invalid(fmt::format("metadata.ownerReferences.{}", field), "", "must not be empty");
+      }
+      if (owner.value("controller", json()) == true) ++controllers;
+    }
+    if (controllers > 1) {
+      Invalid("metadata.ownerReferences", *owners,
+              "Only one reference can have Controller set to true");
     }
   }
 
@@ -155,7 +200,11 @@ class Checker {
     if (const json* expressions = At(object_, {"spec", "selector", "matchExpressions"})) {
       for (size_t i = 0; i < expressions->size(); ++i) {
         const json& expression = (*expressions)[i];
-        const std::string op = TextAt(expression, {"operator"});
+        const std::string op = TextAt(expression, {"operator"}), key = TextAt(expression, {"key"});
+        if (const size_t slash = key.find('/'); slash != std::string::npos && slash > kMaxPrefix) {
+          Invalid(fmt::format("spec.selector.matchExpressions[{}].key", i), key,
+                  "the prefix must be at most 253 characters");
+        }
         const json* values = At(expression, {"values"});
         if ((op == "In" || op == "NotIn") != (values != nullptr && !values->empty())) {
           Invalid(fmt::format("spec.selector.matchExpressions[{}]", i), "object",
@@ -273,13 +322,27 @@ absl::Status CheckMetaTypes(const json& meta) {
                       map->type_name(), field));
     }
   }
-  const json* finalizers = At(meta, {"finalizers"});
-  if (finalizers != nullptr &&
-      (!finalizers->is_array() || !std::all_of(finalizers->begin(), finalizers->end(),
-                                               [](const json& v) { return v.is_string(); }))) {
+  const auto is_text = [](const json& finalizer) { return finalizer.is_string(); };
+  const auto is_owner = [](const json& owner) {
+    const auto all = [&owner](std::initializer_list<const char*> fields, json::value_t type) {
+      return std::all_of(fields.begin(), fields.end(), [&](const char* field) {
+        const json value = owner.value(field, json());
+        return value.is_null() || value.type() == type;
+      });
+    };
+    return owner.is_object() && all({"apiVersion", "kind", "name", "uid"}, json::value_t::string) &&
+           all({"controller", "blockOwnerDeletion"}, json::value_t::boolean);
+  };
+  const auto is_list_of = [&meta](const char* field, const auto& is_element) {
+    const json* list = At(meta, {field});
+    return list == nullptr ||
+           (list->is_array() && std::all_of(list->begin(), list->end(), is_element));
+  };
+  if (!is_list_of("finalizers", is_text) || !is_list_of("ownerReferences", is_owner)) {
     return BadRequest(
         "unable to decode: json: cannot unmarshal into Go struct field "
-        "ObjectMeta.metadata.finalizers of type []string");
+        "ObjectMeta.metadata.finalizers of type []string, or ObjectMeta.metadata.ownerReferences "
+        "of type []v1.OwnerReference");
   }
   return absl::OkStatus();
 }
@@ -375,8 +438,7 @@ absl::Status CompleteNew(const ObjectKey& key, json& object) {
   SetDefaults(key.kind, object);
   Checker checker(key, object);
   checker.CheckName();
-  checker.CheckLabels();
-  checker.CheckAnnotations();
+  checker.CheckMeta();
   SchemaOf(key.kind).Complete(object, "", checker.found());
   if (checker.ok()) checker.CheckKind();
   return checker.Result();
@@ -386,12 +448,12 @@ absl::Status CompleteChanged(const ObjectKey& key, json& object, const json& und
   Checker checker(key, object);
   if (undo.contains("metadata")) {
     if (absl::Status status = CheckMetaTypes(object["metadata"]); !status.ok()) return status;
-    checker.CheckLabels();
-    checker.CheckAnnotations();
+    checker.CheckMeta();
   }
   // Status writes are most of all writes: only what changed is looked at.
   for (const auto& [field, old] : undo.items()) {
     if (field == "metadata") continue;
+    if (!SchemaOf(key.kind).Keeps(field)) object.erase(field);  // pruned
     const Schema* schema = SchemaOf(key.kind).Property(field);
     if (schema != nullptr && object.contains(field))
       schema->Complete(object[field], field, checker.found());

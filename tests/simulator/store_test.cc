@@ -88,6 +88,8 @@ TEST_F(StoreTest, GenerationCountsChangesOfTheSpecOnly) {
   };
   for (const Case& c : {
            Case{{{"metadata", {{"labels", {{"a", "b"}}}}}}, false, 1},
+           Case{{{"metadata", {{"labels", {{"a", "c"}}}}}, {"spec", {{"nothing", 1}}}}, false, 1},
+           Case{{{"metadata", {{"labels", {{"a", "d"}}}}}, {"nothing", 1}}, false, 1},
            Case{{{"status", {{"epoch", 3}}}}, true, 1},
            Case{{{"spec", {{"suspend", true}}}}, false, 2},
            Case{{{"spec", {{"suspend", true}}}}, false, 2},
@@ -103,8 +105,8 @@ TEST_F(StoreTest, APatchThatChangesNothingInTheEndMakesNoVersion) {
   ASSERT_THAT(world_.Create(Kind::kPolicy, PolicyJson("p")), IsOk());
   const int64_t rv = store_.resource_version();
   for (const json& patch :
-       {json{{"spec", {{"nothing", 1}}}}, json{{"spec", {{"timeZone", nullptr}}}},
-        json{{"spec", {{"runHistoryLimit", 5.0}}}}}) {
+       {json{{"nothing", 1}}, json{{"spec", {{"nothing", 1}}}},
+        json{{"spec", {{"timeZone", nullptr}}}}, json{{"spec", {{"runHistoryLimit", 5.0}}}}}) {
     ASSERT_THAT(store_.Patch(policy_, patch, false, "me"), IsOk());
     EXPECT_EQ(store_.resource_version(), rv) << patch;
     EXPECT_EQ(world_.At(policy_, "/metadata/generation"), 1) << patch;
@@ -415,6 +417,81 @@ TEST_F(StoreTest, ObserversSeeEveryWriteInOrder) {
               IsOk());
   ASSERT_THAT(world_.Delete({Kind::kLease, "default", "a"}), IsOk());
   EXPECT_THAT(seen, ElementsAre("test create 01", "other patch 11", "test delete 10"));
+}
+
+TEST_F(StoreTest, AFieldThatIsRefusedIsNamed) {
+  const auto with = [](const char* field, json value) {
+    json body = PolicyJson("p");
+    body["metadata"][field] = std::move(value);
+    return body;
+  };
+  const auto owner = [](const char* field, const json& value) {
+    json reference = {{"apiVersion", "v1"}, {"kind", "Pod"}, {"name", "x"}, {"uid", "u"}};
+    reference[field] = value;
+    return json::array({reference});
+  };
+  const auto key = [](size_t prefix) {
+    std::string text = "a";
+    while (text.size() < prefix)
+      text += text.size() % 2 != 0 && text.size() + 1 < prefix ? '.' : 'b';
+    return json{
+        {"selector", {{"matchExpressions", {{{"key", text + "/a"}, {"operator", "Exists"}}}}}}};
+  };
+  const json controller = owner("controller", true);
+  json two = controller;
+  two.push_back(controller[0]);
+  struct Case {
+    json body;
+    int code;  // 0: taken
+    const char* field;
+  };
+  for (const Case& c : {
+           // A fraction or an exponent is taken up to 2^53, as far as a double is exact.
+           Case{PolicyJson("p", {{"startingDeadlineSeconds", 20.0}}), 0, ""},
+           Case{PolicyJson("p", {{"startingDeadlineSeconds", INT64_MAX}}), 0, ""},
+           Case{PolicyJson("p", {{"startingDeadlineSeconds", UINT64_MAX}}), 422,
+                "spec.startingDeadlineSeconds"},
+           Case{PolicyJson("p", {{"startingDeadlineSeconds", 1e18}}), 422,
+                "spec.startingDeadlineSeconds"},
+           Case{PolicyJson("p", {{"startingDeadlineSeconds", 1e300}}), 422,
+                "spec.startingDeadlineSeconds"},
+           Case{PolicyJson("p", {{"startingDeadlineSeconds", -1e300}}), 422,
+                "spec.startingDeadlineSeconds"},
+           Case{PolicyJson("p", {{"retention", {{"keepLast", 2147483647}}}}), 0, ""},
+           Case{PolicyJson("p", {{"retention", {{"keepLast", 2147483648}}}}), 422,
+                "spec.retention.keepLast"},
+           Case{PolicyJson("p", key(253)), 0, ""},
+           Case{PolicyJson("p", key(254)), 422, "spec.selector.matchExpressions[0].key"},
+           Case{with("finalizers", {"a.b/c", "zz"}), 0, ""},
+           Case{with("finalizers", {"a b"}), 422, "metadata.finalizers"},
+           Case{with("finalizers", {"a b/c"}), 422, "metadata.finalizers"},
+           Case{with("finalizers", {""}), 422, "metadata.finalizers"},
+           Case{with("ownerReferences", controller), 0, ""},
+           Case{with("ownerReferences", two), 422, "metadata.ownerReferences"},
+           Case{with("ownerReferences", owner("name", "")), 422, "metadata.ownerReferences.name"},
+           Case{with("ownerReferences", owner("apiVersion", "a/b/c")), 422,
+                "metadata.ownerReferences.apiVersion"},
+           Case{with("ownerReferences", {json::object()}), 422,
+                "metadata.ownerReferences.apiVersion"},
+           Case{with("ownerReferences", {5}), 400, ""},
+           Case{with("ownerReferences", "x"), 400, ""},
+           Case{with("ownerReferences", owner("uid", 5)), 400, ""},
+           Case{with("ownerReferences", owner("controller", "x")), 400, ""},
+       }) {
+    const auto created = store_.Create(Kind::kPolicy, c.body, "me", /*dry_run=*/true);
+    ASSERT_EQ(created.ok(), c.code == 0) << c.body << created.status();
+    if (created.ok()) continue;
+    const json status = StatusBodyOf(created.status());
+    EXPECT_EQ(status["code"], c.code) << c.body;
+    if (c.code == 400) continue;
+    EXPECT_EQ(status["details"]["causes"][0]["field"], c.field) << c.body;
+  }
+  // Of a core kind they must be qualified, or one of Kubernetes' own.
+  json claim = ClaimJson("c");
+  claim["metadata"]["finalizers"] = {"orphan", "zz"};
+  EXPECT_EQ(StatusBodyOf(
+                store_.Create(Kind::kClaim, claim, "me").status())["details"]["causes"][0]["field"],
+            "metadata.finalizers[1]");
 }
 
 TEST_F(StoreTest, ATextThatIsTooLongForAPatternIsAnsweredAndNoMore) {
