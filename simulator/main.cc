@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/base/address.h"
 #include "common/base/event_loop.h"
 #include "common/base/log.h"
 #include "common/base/options.h"
@@ -64,9 +66,9 @@ absl::Status WriteKubeconfig(const std::string& path, const std::string& address
           "  context: {cluster: simulator, user: simulator, namespace: default}\n"
           "current-context: simulator\n";
   file.close();
-  if (!file || std::rename(temporary.c_str(), path.c_str()) != 0)
-    return absl::UnavailableError(fmt::format("cannot write {}", path));
-  return absl::OkStatus();
+  if (file && std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  std::remove(temporary.c_str());
+  return absl::UnavailableError(fmt::format("cannot write {}", path));
 }
 
 int Main(int argc, char** argv) {
@@ -87,6 +89,12 @@ int Main(int argc, char** argv) {
   parser.AddLog(&options.log_format, &options.log_level);
   ClassBehaviour behaviour;
   const auto stop = parser.Parse(argc, argv, std::getenv, [&] {
+    if (!IsLoopback(options.listen)) {
+      return absl::InvalidArgumentError(
+          fmt::format("the API is plaintext without authentication: --listen {} must be a loopback "
+                      "address (127.0.0.1, [::1], localhost)",
+                      options.listen));
+    }
     if (options.volumes < 0) return absl::InvalidArgumentError("--volumes: want 0 or more");
     behaviour.ready_after = options.ready_after;
     for (const std::string& fault : options.faults) {
