@@ -17,12 +17,12 @@ namespace snapkeeper {
 // The simulator over plain HTTP, as a kube-apiserver 1.36 would answer: a current kubectl works
 // against it, and so does KubeClient.
 //
-// What it has: discovery (aggregated and not), OpenAPI v3, get and list (pages, selectors, tables),
-// watch (bookmarks, tables, initial events), create, update, patch (merge, JSON; strategic merge of
-// core kinds; apply as an upsert without field owners), delete and delete of a collection, the
-// status subresource, dry runs, fieldValidation=Strict of custom resources. No authentication: the
-// name of the program in User-Agent counts as the user. Pods and StorageClasses are there to be
-// read only.
+// What it has: discovery (aggregated and not), OpenAPI v3 (v2 is empty), get and list (pages,
+// selectors, tables), watch (bookmarks, tables, initial events), create, update, patch (merge,
+// JSON; strategic merge of core kinds; apply as an upsert without field owners), delete and delete
+// of a collection, the status subresource, dry runs, fieldValidation=Strict of custom resources. No
+// authentication: the name of the program in User-Agent counts as the user. Pods and StorageClasses
+// are there to be read only.
 //
 // Besides, for faults at run time:
 // - GET /simulator/classes/NAME: the behaviour of a VolumeSnapshotClass (simulator/behaviour.h);
