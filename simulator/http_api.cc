@@ -2,6 +2,7 @@
 
 #include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
+#include <absl/strings/str_join.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -588,17 +589,23 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
             version, place.served->api_version));
       }
     }
-    if (body->is_object() && request.Query("fieldValidation") == "Strict" &&
-        IsCustomResource(*place.served->stored)) {
-      Schema::Findings found;
-      json copy = *body;
-      SchemaOf(*place.served->stored).Complete(copy, "", found);
-      std::string unknown;
-      for (const std::string& field : found.unknown)
-        unknown += fmt::format("{}unknown field \"{}\"", unknown.empty() ? "" : ", ", field);
-      if (!unknown.empty()) return BadRequest("strict decoding error: " + unknown);
-    }
+    if (const std::string error = StrictError(request, place, *body); !error.empty())
+      return BadRequest(error);
     return body;
+  }
+
+  // What a client that wants to know it is told of fields that would be pruned; "": nothing.
+  static std::string StrictError(const ApiRequest& request, const Place& place, json object) {
+    if (!object.is_object() || request.Query("fieldValidation") != "Strict" ||
+        !IsCustomResource(*place.served->stored)) {
+      return "";
+    }
+    Schema::Findings found;
+    SchemaOf(*place.served->stored).Complete(object, "", found);
+    std::vector<std::string> unknown;
+    for (const std::string& field : found.unknown)
+      unknown.push_back(fmt::format("unknown field \"{}\"", field));
+    return unknown.empty() ? "" : "strict decoding error: " + absl::StrJoin(unknown, ", ");
   }
 
   void SendWritten(const ResponderPtr& responder, const absl::StatusOr<VersionPtr>& version,
@@ -680,6 +687,8 @@ class HttpApi::Core : public std::enable_shared_from_this<Core> {
                   "application/merge-patch+json, {}application/apply-patch+yaml",
                   IsCustomResource(key.kind) ? "" : "application/strategic-merge-patch+json, ")));
     }
+    if (const std::string error = StrictError(request, place, *patch); !error.empty())
+      return Fail(responder, ApiError(422, "Invalid", error));
     SendWritten(responder, store_.Patch(key, *std::move(patch), place.status, request.user(),
                                         Verb::kPatch, request.dry_run()));
   }

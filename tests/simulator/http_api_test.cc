@@ -199,6 +199,13 @@ TEST_F(HttpApiTest, StrictValidationRefusesUnknownFields) {
   EXPECT_THAT(refused.body, HasSubstr("unknown field \\\"spec.retentionn\\\""));
   EXPECT_EQ(Send("POST", std::string(kPolicies) + "?fieldValidation=Warn", wrong).code, 201);
   EXPECT_FALSE(Get(std::string(kPolicies) + "/p")["spec"].contains("retentionn"));
+  const std::string policy = std::string(kPolicies) + "/p?fieldValidation=";
+  const json patch = {{"spec", {{"suspendd", true}, {"snapshotClassName", nullptr}}}};
+  const HttpResponse typo = Send("PATCH", policy + "Strict", patch, {kMerge});
+  EXPECT_EQ(typo.code, 422);
+  EXPECT_THAT(typo.body, HasSubstr("unknown field \\\"spec.suspendd\\\""));
+  EXPECT_EQ(Send("PATCH", policy + "Warn", patch, {kMerge}).code, 200);
+  EXPECT_EQ(Send("PATCH", policy + "Strict", {{"spec", {{"suspend", true}}}}, {kMerge}).code, 200);
 }
 
 TEST_F(HttpApiTest, InvalidObjectsNameEachField) {
