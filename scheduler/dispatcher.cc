@@ -258,7 +258,8 @@ void Dispatcher::OnLost(const std::string& job_id, const absl::Status& why) {
   // Not a failure of the job: another executor takes it over at once.
   entry.last_error = WithReason(why, Reason::kNoExecutor);
   metrics_.CountRetry(Reason::kNoExecutor);
-  if (!entry.created && (entry.withdrawn || loop_.Now() >= CreateOf(entry).start_deadline)) {
+  const bool late = !paused_ && loop_.Now() >= CreateOf(entry).start_deadline;
+  if (!entry.created && (entry.withdrawn || late)) {
     Failed(entry, entry.last_error);
   } else {
     Enqueue(entry);
@@ -273,7 +274,9 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
   entry.last_error = status;
   const absl::Duration at_least = RetryAfterOf(status);
   absl::Duration delay = Backoff{}.Delay(++entry.failures, rng_, at_least);
-  const absl::Duration left = create.start_deadline - loop_.Now();
+  // A clock that is wrong tells of no deadline.
+  const absl::Duration left =
+      paused_ ? absl::InfiniteDuration() : create.start_deadline - loop_.Now();
   // It may well be taken before its deadline still.
   if (!entry.created && delay >= left && left >= kLastTry && at_least == absl::ZeroDuration())
     delay = Backoff{left / 4, left / 2}.Delay(1, rng_);

@@ -92,7 +92,7 @@ PruneMember Pruner::KnownOf(const Snapshot& snapshot) const {
 std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const PolicyState* state,
                                            const std::string& ns,
                                            const std::vector<Caches::SnapshotPtr>& snapshots,
-                                           absl::Time& next_change) const {
+                                           absl::Time& next_change, bool& retained) const {
   const absl::Time now = loop_.Now();
   PruneSnapshots job{.ns = ns,
                      .policy_uid = policy_uid,
@@ -125,7 +125,6 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
     if (ending && ending->meta.uid == policy_uid) return std::nullopt;
   }
 
-  bool retained = false;
   std::map<std::string, std::vector<Caches::SnapshotPtr>> series;  // by claim UID
   for (const auto& snapshot : snapshots) {
     if (snapshot->meta.ns == ns && !caches_.IsMisbound(*snapshot) &&
@@ -175,12 +174,6 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
       retained |= decision.rule == "retained";
     }
     if (!entry.candidates.empty()) job.series.push_back(std::move(entry));
-  }
-  if (retained && state) {
-    events_.Record(Kind::kPolicy, state->policy->meta, EventType::kWarning, "Retained",
-                   "snapshots that retention would let go stay: the deletionPolicy of their "
-                   "VolumeSnapshotContents is Retain, and their data would stay without them; set "
-                   "it to Delete to have them pruned");
   }
   if (job.series.empty()) return std::nullopt;
   FitOneJob(job.series);
@@ -247,10 +240,12 @@ void Pruner::Evaluate(const std::string& policy_uid) {
   std::set<std::string> namespaces;
   for (const auto& snapshot : snapshots) namespaces.insert(snapshot->meta.ns);
   absl::Time next_change = absl::InfiniteFuture();
+  bool retained = false;
   for (const std::string& ns : namespaces) {
     // A policy takes snapshots in its own namespace alone; others that carry its UID are not its.
     if (state && ns != state->policy->meta.ns) continue;
-    std::optional<PruneSnapshots> job = Plan(policy_uid, state, ns, snapshots, next_change);
+    std::optional<PruneSnapshots> job =
+        Plan(policy_uid, state, ns, snapshots, next_change, retained);
     if (!job) continue;
     size_t wanted = 0;
     for (const auto& series : job->series) wanted += series.candidates.size();
@@ -275,6 +270,13 @@ void Pruner::Evaluate(const std::string& policy_uid) {
         });
     break;
   }
+  if (retained && !entry.retained_told && state) {
+    events_.Record(Kind::kPolicy, state->policy->meta, EventType::kWarning, "Retained",
+                   "snapshots that retention would let go stay: the deletionPolicy of their "
+                   "VolumeSnapshotContents is Retain, and their data would stay without them; set "
+                   "it to Delete to have them pruned");
+  }
+  entry.retained_told = retained;
   if (!entry.running && next_change != absl::InfiniteFuture()) {
     Arm(policy_uid,
         std::clamp(next_change - loop_.Now(), absl::ZeroDuration(), absl::Hours(1)) + kAfterTime);

@@ -64,6 +64,7 @@ class Pruner {
     std::string job_id, policy;  // of the job that was given last
     int64_t generation = 0;      // of its policy
     int failures = 0;
+    bool retained_told = false;
     std::map<std::string, Deleting> deleting;  // by UID
     Timer hanging;
   };
@@ -72,11 +73,12 @@ class Pruner {
   // Tells of snapshots that are being deleted and do not go, once.
   void TellHanging(const std::string& policy_uid, Entry& entry, const PolicyState* state,
                    const std::vector<Caches::SnapshotPtr>& snapshots);
-  // Plans all series of the policy in one namespace; the job where there are candidates.
+  // Plans all series of the policy in one namespace; the job where there are candidates. `retained`
+  // becomes true where a content's deletionPolicy alone keeps one.
   std::optional<PruneSnapshots> Plan(const std::string& policy_uid, const PolicyState* state,
                                      const std::string& ns,
                                      const std::vector<Caches::SnapshotPtr>& snapshots,
-                                     absl::Time& next_change) const;
+                                     absl::Time& next_change, bool& retained) const;
   PruneMember KnownOf(const Snapshot& snapshot) const;
 
   EventLoop& loop_;

@@ -105,17 +105,30 @@ void Runs::OnEpochConfirmed() {
 void Runs::SetPaused(bool paused) {
   if (!std::exchange(paused_, paused) || paused) return;
   std::vector<std::pair<std::string, absl::Time>> open;
+  for (const auto& [uid, state] : states_) {
+    for (const auto& [instant, run] : state.open) open.emplace_back(uid, instant);
+  }
+  // What ended meanwhile.
+  for (const auto& [uid, instant] : open) {
+    if (const auto [state, run] = FindOpen(uid, instant); run) CheckRun(*state, instant);
+  }
+  std::vector<BlockedKey> waiting;
+  for (const auto& [key, blocked] : blocked_) waiting.push_back(key);
+  for (const BlockedKey& key : waiting) {
+    const auto& [uid, claim_uid, instant] = key;
+    const auto [state, run] = FindOpen(uid, instant);
+    const auto blocked = blocked_.find(key);
+    if (!run || blocked == blocked_.end()) continue;
+    blocked->second.deadline =
+        loop_.After(run->start_deadline - loop_.Now(), [this, key] { OnOverlap(key); });
+    Unblock(*state, claim_uid);
+  }
   for (auto& [uid, state] : states_) {
     if (!state.gone && ScheduleHash(state.policy->spec) != state.schedule_hash) {
       Compile(state);
       handlers_.dirty(uid, kBeforePosts);
     }
     Fire(state);
-    for (const auto& [instant, run] : state.open) open.emplace_back(uid, instant);
-  }
-  // What ended meanwhile.
-  for (const auto& [uid, instant] : open) {
-    if (const auto [state, run] = FindOpen(uid, instant); run) CheckRun(*state, instant);
   }
 }
 
@@ -232,8 +245,9 @@ absl::Time Runs::StartDeadline(const PolicyState& state, absl::Time instant) con
 }
 
 void Runs::Fire(PolicyState& state) {
-  if (state.gone || paused_ || !started_) return;
-  // Edited while nobody led: which instants were begun before that only the snapshots tell.
+  if (state.gone || paused_ || stopped_ || !started_) return;
+  // Edited since an earlier leader wrote: which instants were begun before that only the snapshots
+  // tell.
   if (!state.recovered && state.adopted_generation != state.policy->meta.generation) return;
   if (!state.schedule || state.policy->spec.suspend) {
     state.next = absl::InfiniteFuture();
@@ -366,7 +380,7 @@ std::string Runs::DriverOf(const Snapshot& snapshot) const {
 
 absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
                            const Target& target) const {
-  if (Overlaps(state, instant, target.claim_uid)) return absl::InfiniteFuture();
+  if (paused_ || Overlaps(state, instant, target.claim_uid)) return absl::InfiniteFuture();
   const Policy& policy = *state.policy;
   absl::Time until = absl::InfinitePast();
   // Of a run that had failed without it, and saw it only then.
@@ -404,9 +418,9 @@ void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target ta
 void Runs::OnOverlap(const BlockedKey& key) {
   const auto& [policy_uid, claim_uid, instant] = key;
   const auto [state, run] = FindOpen(policy_uid, instant);
-  if (state && (!state->recovered || paused_)) {
-    // What it waits for, and whether it exists, is not known yet; or it is not known how late it
-    // is.
+  if (paused_) return;  // SetPaused arms it again
+  if (state && !state->recovered) {
+    // What it waits for, and whether it exists, is not known yet.
     blocked_.at(key).deadline = loop_.After(kRecoverSoon, [this, key] { OnOverlap(key); });
     return;
   }

@@ -87,8 +87,11 @@ class Runs {
   void OnSynced();
   // The Lease shows no higher epoch than ours, whatever a status claims.
   void OnEpochConfirmed();
-  // The clock is too far off (common/model/clock.h): nothing fires, and no time of it is recorded.
+  // The clock is too far off (common/model/clock.h): nothing fires, no run is posted or settles,
+  // and no deadline passes.
   void SetPaused(bool paused);
+  // Nothing fires any more.
+  void Stop() { stopped_ = true; }
 
   void PolicyChanged(const std::shared_ptr<const Policy>& before,
                      const std::shared_ptr<const Policy>& after);
@@ -233,7 +236,7 @@ class Runs {
   const Handlers handlers_;
   Ticker ticker_;
   int64_t epoch_ = 0;
-  bool started_ = false, recovered_ = false, paused_ = false;
+  bool started_ = false, recovered_ = false, paused_ = false, stopped_ = false;
   std::map<std::string, PolicyState> states_;  // by policy UID
   std::map<BlockedKey, Blocked> blocked_;      // waiting for an earlier snapshot of the volume
   std::set<std::pair<std::string, std::string>> outranked_;  // namespace and name of policies

@@ -51,6 +51,17 @@ absl::Time ForgottenUpTo(const PolicyState& state) {
   return std::max(state.trimmed_up_to, ForgottenUpTo(std::move(settled), state.policy->spec));
 }
 
+// As many as there are of those that got no snapshot, at most `count`. How many it took.
+int TakeFromBad(RunCounts& counts, int count) {
+  int taken = 0;
+  for (int* bad : {&counts.failed, &counts.skipped, &counts.cancelled}) {
+    const int some = std::clamp(count - taken, 0, *bad);
+    *bad -= some;
+    taken += some;
+  }
+  return taken;
+}
+
 }  // namespace
 
 bool Runs::Outranked(const Policy& policy) {
@@ -146,9 +157,9 @@ Runs::TakenUp Runs::TakeUpOpen(PolicyState& state) {
 
 void Runs::CompleteOpen(PolicyState& state, const TakenUp& taken_up) {
   if (state.recovered || state.gone) return;
-  state.recovered = true;
   const std::string uid = state.policy->meta.uid;
   for (const auto& [instant, complete] : taken_up) CompleteRun(state, instant, complete);
+  state.recovered = true;  // until here none that is later overtakes one that is not complete
   std::vector<absl::Time> fired_before;
   for (const auto& [instant, run] : state.open) fired_before.push_back(instant);
   for (const absl::Time instant : fired_before) CheckRun(state, instant);
@@ -194,7 +205,7 @@ void Runs::CompleteRun(PolicyState& state, absl::Time instant, bool complete) {
   // until the starting deadline.
   if (complete && !edited && !ended && state.schedule) {
     SelectInto(state, open);
-  } else if (complete) {
+  } else if (complete && (edited || ended)) {
     SkipRest(state, open);
   }
   if (const int rest = open.recorded - ToRecord(open).counts.selected; rest > 0) {
@@ -234,13 +245,7 @@ void Runs::SkipRest(PolicyState& state, Run& run) {
 }
 
 void Runs::UncountUnnamed(Run& run) {
-  if (run.recorded == 0) return;
-  int again = ToRecord(run).counts.selected - run.recorded;
-  for (int* count : {&run.carried.failed, &run.carried.skipped, &run.carried.cancelled}) {
-    const int known = std::clamp(again, 0, *count);
-    *count -= known;
-    again -= known;
-  }
+  if (run.recorded > 0) TakeFromBad(run.carried, ToRecord(run).counts.selected - run.recorded);
 }
 
 void Runs::CountUnnamed(PolicyState& state, Run& run, Outcome outcome, Reason reason, int count) {
@@ -407,22 +412,20 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
 }
 
 void Runs::AmendUnnamed(PolicyState& state, Run& run) {
-  if (run.carried.failed == 0) return;
   int ready = 0;
   for (const auto& [instant, snapshot] : Taken(state)) {
     ready += instant == run.instant && !run.volumes.contains(snapshot->claim_uid) &&
              caches_.IsReady(*snapshot);
   }
   const int late =
-      std::min(run.carried.failed, ready - run.carried.succeeded - run.carried.succeeded_late);
-  if (late <= 0) return;
-  run.carried.failed -= late;
+      TakeFromBad(run.carried, ready - run.carried.succeeded - run.carried.succeeded_late);
+  if (late == 0) return;
   CountUnnamed(state, run, Outcome::kSucceededLate, Reason::kNone, late);
   Amended(state, run);
 }
 
 void Runs::Amended(PolicyState& state, const Run& run) {
-  if (run.completion_time && ToRecord(run).state == RunState::kSucceeded)
+  if (!paused_ && run.completion_time && ToRecord(run).state == RunState::kSucceeded)
     state.last_successful = std::max(state.last_successful.value_or(loop_.Now()), loop_.Now());
   handlers_.dirty(state.policy->meta.uid, absl::ZeroDuration());
 }

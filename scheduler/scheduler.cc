@@ -117,8 +117,7 @@ void Scheduler::OnEpoch(int64_t epoch) {
 
 void Scheduler::OnDeposed(std::string why) {
   if (std::exchange(was_deposed_, true)) return;
-  stopping_ = true;
-  SetPaused(true);
+  StopWork();
   log_.Error("deposed", {{"reason", why}});
   // Not from within whoever told us: the end of the process destroys them.
   loop_.Post(
@@ -148,10 +147,16 @@ void Scheduler::SetPaused(bool paused) {
   runs_.SetPaused(paused);
 }
 
+void Scheduler::StopWork() {
+  stopping_ = true;
+  dispatcher_.SetPaused(true);
+  pruner_.SetPaused(true);
+  runs_.Stop();
+}
+
 void Scheduler::Drain(absl::AnyInvocable<void()> drained) {
   drained_ = std::move(drained);
-  stopping_ = true;
-  SetPaused(true);
+  StopWork();
   for (const auto& [uid, state] : runs_.policies()) {
     if (!state.open.empty()) writer_.Request(uid, absl::ZeroDuration());
   }

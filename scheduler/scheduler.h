@@ -61,6 +61,8 @@ class Scheduler {
   void OnDeposed(std::string why);
   bool CheckClock();
   void SetPaused(bool paused);
+  // Nothing new is begun. What is under way ends, and is recorded, as long as we are there.
+  void StopWork();
   void AwaitWrites(absl::Duration until);
 
   EventLoop& loop_;

@@ -55,7 +55,7 @@ class Stream : public grpc::ServerBidiReactor<ExecuteJobsRequest, ExecuteJobsRes
   SendQueue<ExecuteJobsResponse> queue_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  grpc::Status status_ ABSL_GUARDED_BY(mutex_);  // once closed
+  grpc::Status status_ ABSL_GUARDED_BY(mutex_) = grpc::Status::CANCELLED;  // unless by Close
 };
 
 class Service : public executor::v1::ExecutorService::CallbackService {

@@ -697,6 +697,20 @@ TEST_F(DispatcherTest, PausedNothingIsSent) {
   EXPECT_THAT(executor_.Names(), ElementsAre("a"));
 }
 
+TEST_F(DispatcherTest, PausedNoStartingDeadlinePasses) {
+  Submit("fails", "claim-a", "wide", absl::Seconds(5));
+  Submit("lost", "claim-b", "wide", absl::Seconds(5));
+  dispatcher_.SetPaused(true);
+  Run(absl::Seconds(10));
+  executor_.Tell("fails", Phase::kDone, Retryable());
+  executor_.Die();
+  Run(absl::Seconds(10));
+  EXPECT_THAT(done_, IsEmpty());
+  dispatcher_.SetPaused(false);
+  Run(absl::Minutes(1));
+  EXPECT_THAT(done_, SizeIs(2));
+}
+
 TEST_F(DispatcherTest, NoMoreJobsThanSlots) {
   for (int i = 0; i < 6; ++i) Submit("s" + std::to_string(i), "claim-" + std::to_string(i));
   EXPECT_THAT(executor_.Names(), SizeIs(4));

@@ -106,6 +106,30 @@ TEST_F(OverlapTest, OneThatIsReadyAfterItsDeadlineTurnsFromFailedToSucceededLate
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
+TEST_F(OverlapTest, NoDeadlinePassesByAClockThatIsWrong) {
+  RunUntil(absl::Seconds(27));
+  ASSERT_THAT(Asked(), ElementsAre("0+0"));
+  world_.Kill("scheduler-0");
+  world_.StartScheduler("scheduler-1");
+  world_.SetClockOffset("scheduler-1", absl::Hours(24 * 365));
+  world_.RunFor(absl::Seconds(3));
+  world_.SetClockOffset("scheduler-1", absl::ZeroDuration());
+  RunUntil(absl::Seconds(59));
+  EXPECT_THAT(Asked(), ElementsAre("0+0", "20+13"));
+  EXPECT_THAT(world_.oracle().violations(), IsEmpty());
+}
+
+TEST_F(OverlapTest, NoDeadlineIsLateByAClockThatWasBehind) {
+  RunUntil(absl::Seconds(85));  // the fifth waits for the fourth
+  world_.Kill("scheduler-0");
+  world_.StartScheduler("scheduler-1");
+  world_.SetClockOffset("scheduler-1", -absl::Hours(24 * 365));
+  world_.RunFor(absl::Seconds(3));
+  world_.SetClockOffset("scheduler-1", absl::ZeroDuration());
+  RunUntil(absl::Seconds(97));
+  EXPECT_THAT(Outcomes(world_.StatusOf("dense")), Contains("1 skipped (Overlap)").Times(2));
+}
+
 TEST_F(OverlapTest, APostedOneThatVanishedWhileNobodyScheduledHasFailed) {
   RunUntil(absl::Seconds(12));
   world_.Kill("scheduler-0");

@@ -166,6 +166,21 @@ TEST(RecoveryTest, ADrainWritesTheRecordAlthoughJobsWaitForExecutors) {
   EXPECT_EQ(world.StatusOf("bad").recent_runs.size(), 1u);
 }
 
+TEST(RecoveryTest, WhatEndsDuringADrainIsRecorded) {
+  World world({.ready_after = absl::Seconds(20)});
+  world.simulator().AddClaim("default", "data", {{"app", "db"}});
+  world.StartExecutor("executor-0");
+  world.AddPolicy("p", {{"schedule", "@every 10m"}});
+  world.StartScheduler("scheduler-0");
+  world.RunFor(absl::Seconds(610));
+  const_cast<Scheduler*>(world.SchedulerOf("scheduler-0"))->Drain([] {});
+  world.RunFor(absl::Seconds(20));
+  EXPECT_THAT(Outcomes(world.StatusOf("p")), ::testing::ElementsAre("1 succeeded"));
+  EXPECT_TRUE(world.StatusOf("p").recent_runs.at(0).completion_time);
+  world.RunFor(absl::Minutes(20));
+  EXPECT_EQ(world.oracle().counts().created, 1);
+}
+
 TEST(RecoveryTest, ARunThatTurnedUpSettlesThoughTheClockIsSetBackALittle) {
   for (const bool step : {false, true}) {
     World world({});
