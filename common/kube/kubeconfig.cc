@@ -212,7 +212,7 @@ class Section {
 // Of a URL that begins with http:// or https://: whether paths may be added to it.
 bool IsServer(std::string_view url) {
   if (url.find_first_of("?# \t\r\n") != url.npos) return false;
-  url.remove_prefix(std::string_view(url.starts_with("https") ? "https://" : "http://").size());
+  url = url.substr(std::string_view(url.starts_with("https") ? "https://" : "http://").size());
   const std::string authority(url.substr(0, url.find('/')));
   auto address = ParseHostPort(authority);
   if (!address.ok()) address = ParseHostPort(authority + ":443");
