@@ -191,18 +191,18 @@ Step DecidePresent(const CreateSnapshot& job, const Observed& observed, absl::Ti
 
 Step Decide(const CreateSnapshot& job, const Observed& observed, absl::Time now,
             std::optional<absl::Duration> clock_offset) {
+  // creationTimestamp and post_before are the server's time.
+  const absl::Time server_now = now - clock_offset.value_or(absl::ZeroDuration());
   switch (observed.object) {
     case Observed::Object::kUnknown:
-      return DecideUnseen(job, observed, now, clock_offset);
+      return DecideUnseen(job, observed, server_now, clock_offset);
     case Observed::Object::kAbsent:
-      return DecideAbsent(job, observed, now, clock_offset);
+      return DecideAbsent(job, observed, server_now, clock_offset);
     case Observed::Object::kPresent:
       break;
   }
   if (!observed.look.ok()) return Done(Explained(observed.look, observed), true);
-  // creationTimestamp is the server's: where our clock is wrong, its age is judged by the server's.
-  const bool wrong = clock_offset && absl::AbsDuration(*clock_offset) > kMaxClockOffset;
-  return DecidePresent(job, observed, wrong ? now - *clock_offset : now);
+  return DecidePresent(job, observed, server_now);
 }
 
 absl::Status CreatedTooLate(const CreateSnapshot& job, const Snapshot& late,

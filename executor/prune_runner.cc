@@ -93,7 +93,7 @@ void PruneRunner::OnLookedUp(absl::StatusOr<ObjectPtr> answer) {
 void PruneRunner::Plan() {
   absl::flat_hash_map<std::string, const Snapshot*> by_uid;
   for (const auto& snapshot : fresh_) by_uid[snapshot->meta.uid] = snapshot.get();
-  for (Decision& decision : ConfirmedPrunes(job_, rule_, fresh_, context_.loop.Now())) {
+  for (Decision& decision : ConfirmedPrunes(job_, rule_, fresh_, ServerNow())) {
     const Snapshot* snapshot = by_uid.at(decision.uid);
     if (waiting_.empty() || waiting_.back().front().snapshot->claim_uid != snapshot->claim_uid)
       waiting_.emplace_back();

@@ -37,9 +37,7 @@ class PruneRunner : public Runner {
   void Drain() override { Stop(ExecutorDraining()); }
 
  private:
-  absl::Time ServerNow() const {
-    return context_.loop.Now() - context_.api.ClockOffset().value_or(absl::ZeroDuration());
-  }
+  absl::Time ServerNow() const { return context_.api.ServerTime(context_.loop.Now()); }
   void OnPolicy(absl::StatusOr<ObjectPtr> answer);
   void OnListed(absl::StatusOr<ListResult> answer);
   void LookUpNext();

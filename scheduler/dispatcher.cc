@@ -31,7 +31,7 @@ constexpr absl::Duration kAnswerOfPrune = absl::Minutes(5);
 
 Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics,
                        ExecutorPool& pool, const DriverProfiles& profiles,
-                       absl::Duration quarantine, Find find)
+                       absl::Duration quarantine, Find find, ServerNow server_now)
     : loop_(loop),
       rng_(rng),
       log_(log),
@@ -39,7 +39,8 @@ Dispatcher::Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& me
       pool_(pool),
       profiles_(profiles),
       quarantine_(quarantine),
-      find_(std::move(find)) {}
+      find_(std::move(find)),
+      server_now_(std::move(server_now)) {}
 
 void Dispatcher::SetPaused(bool paused) {
   if (std::exchange(paused_, paused) && !paused) Pump();
@@ -55,7 +56,7 @@ std::string Dispatcher::Submit(Create create) {
   entry.created = !work.known_uid.empty();
   if (entry.created) {
     // Its age is not known yet: the executor tells it when it finds the object.
-    entry.created_time = loop_.Now();
+    entry.created_time = server_now_();
   }
   ArmDeadline(entry);
   EnterLane(entry);
@@ -151,11 +152,11 @@ bool Dispatcher::Send(Entry& entry) {
   Job job{.job_id = entry.id, .attempt = entry.attempt + 1, .epoch = epoch_};
   absl::Duration answer_within = kAnswerOfPrune;
   if (auto* create = std::get_if<Create>(&entry.body)) {
-    create->work.post_before =
-        std::min(create->start_deadline, loop_.Now() + std::min(kAttemptLimit, quarantine_ / 2));
+    const absl::Duration left =
+        std::min(create->start_deadline - loop_.Now(), std::min(kAttemptLimit, quarantine_ / 2));
+    create->work.post_before = server_now_() + left;
     job.work = create->work;
-    answer_within =
-        std::max(create->work.post_before - loop_.Now(), absl::ZeroDuration()) + kAnswerAfterPost;
+    answer_within = std::max(left, absl::ZeroDuration()) + kAnswerAfterPost;
   } else {
     job.work = std::get<PruneSnapshots>(entry.body);
   }
@@ -316,25 +317,25 @@ void Dispatcher::Failed(Entry& entry, const absl::Status& status) {
 
 void Dispatcher::TakeUp(Entry& entry, const Snapshot& known) {
   // Whoever looks at it has its whole time from now on, and tells how old it is.
-  MarkCreated(entry, known.meta.uid, loop_.Now());
+  MarkCreated(entry, known.meta.uid, server_now_());
   Unlink(entry);
   // It counts against the limits from now on, if it did not before.
   if (entry.in_cap) return Enqueue(entry);
   return entry.in_lane ? EnterCap(entry) : EnterLane(entry);
 }
 
-absl::Time Dispatcher::CapUntil(Entry& entry) {
+absl::Time Dispatcher::HoldsUntil(Entry& entry) {
   return entry.created_time + profiles_.Of(CreateOf(entry).work.target.driver).ready_timeout;
 }
 
 void Dispatcher::ArmDeadline(Entry& entry) {
-  absl::Time due = CreateOf(entry).start_deadline;
+  absl::Duration left = CreateOf(entry).start_deadline - loop_.Now();
   if (entry.created) {
-    due = entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace;
-    if (entry.in_cap) due = std::min(due, CapUntil(entry));
+    absl::Time due = entry.created_time + CreateOf(entry).work.ready_timeout + kReadyGrace;
+    if (entry.in_cap || entry.in_lane) due = std::min(due, HoldsUntil(entry));
+    left = due - server_now_();
   }
-  const absl::Duration delay =
-      std::clamp(due - loop_.Now(), absl::Milliseconds(1), kRecheckWallClock);
+  const absl::Duration delay = std::clamp(left, absl::Milliseconds(1), kRecheckWallClock);
   entry.deadline = loop_.After(delay, [this, id = entry.id] { OnDeadline(id); });
 }
 
@@ -348,8 +349,9 @@ void Dispatcher::OnDeadline(const std::string& id) {
     return;
   }
   if (entry.created) {
-    if (loop_.Now() >= CapUntil(entry)) LeaveCap(entry);
-    if (loop_.Now() < entry.created_time + create.work.ready_timeout + kReadyGrace)
+    const absl::Time now = server_now_();
+    if (now >= HoldsUntil(entry)) ReleaseCut(entry);
+    if (now < entry.created_time + create.work.ready_timeout + kReadyGrace)
       return ArmDeadline(entry);
     const auto known = find_(create.work);
     // No executor was there to say it.
@@ -388,15 +390,22 @@ absl::Status Dispatcher::WaitsFor(const Entry& entry) const {
   }
 }
 
-void Dispatcher::Withdraw(const std::string& job_id) {
-  auto it = entries_.find(job_id);
-  if (it == entries_.end() || it->second->created) return;
-  Entry& entry = *it->second;
-  entry.withdrawn = true;
-  if (entry.state == State::kSent) {
-    pool_.Cancel(job_id);
-  } else if (std::holds_alternative<Create>(entry.body)) {
-    Failed(entry, absl::UnavailableError("withdrawn before it was asked for"));
+void Dispatcher::Withdraw(std::vector<std::string> job_ids) {
+  std::erase_if(job_ids, [this](const std::string& id) { return !entries_.contains(id); });
+  // What waits ends first: it would be sent in the stead of one that ends before it.
+  std::stable_sort(job_ids.begin(), job_ids.end(), [this](const auto& a, const auto& b) {
+    return entries_.at(a)->state < entries_.at(b)->state;
+  });
+  for (const std::string& id : job_ids) {
+    auto it = entries_.find(id);
+    if (it == entries_.end() || it->second->created) continue;
+    Entry& entry = *it->second;
+    entry.withdrawn = true;
+    if (entry.state == State::kSent) {
+      pool_.Cancel(id);
+    } else if (std::holds_alternative<Create>(entry.body)) {
+      Failed(entry, absl::UnavailableError("withdrawn before it was asked for"));
+    }
   }
 }
 

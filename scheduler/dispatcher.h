@@ -25,8 +25,8 @@
 namespace snapkeeper {
 
 // The queue, the limits and the one retry loop. A job to create goes through: its volume's lane
-// (one snapshot of a volume is asked for at a time, freed at the cut), its driver's cap
-// (maxCreating, from being sent to the cut, at most for its readyTimeout), an executor's slot. A
+// (one snapshot of a volume is asked for at a time), its driver's cap (maxCreating, from being sent
+// on), an executor's slot. Lane and cap are freed at the cut, or after the driver's readyTimeout. A
 // failed attempt is tried again with backoff until the starting deadline; once the object exists,
 // until its ready deadline. Loop thread only.
 class Dispatcher {
@@ -47,8 +47,12 @@ class Dispatcher {
   // null if there is none.
   using Find = std::function<std::shared_ptr<const Snapshot>(const CreateSnapshot& work)>;
 
+  // Our time by the API server's clock, which snapshots' ages and post_before are told by.
+  using ServerNow = std::function<absl::Time()>;
+
   Dispatcher(EventLoop& loop, Rng& rng, Log& log, SchedulerMetrics& metrics, ExecutorPool& pool,
-             const DriverProfiles& profiles, absl::Duration quarantine, Find find);
+             const DriverProfiles& profiles, absl::Duration quarantine, Find find,
+             ServerNow server_now);
 
   void Start(int64_t epoch) { epoch_ = epoch; }
   // The clock is too far off to act (common/model/clock.h): nothing new is sent until it is right
@@ -60,9 +64,10 @@ class Dispatcher {
   // how many snapshots were deleted until then.
   using Pruned = absl::AnyInvocable<void(const absl::Status& status, size_t deleted)>;
   std::string Submit(PruneSnapshots prune, Pruned done);
-  // Ends a job whose snapshot was not asked for yet, with `done(Cancelled)`; if it was, nothing
-  // changes. A prune that was sent deletes nothing more; one that was not finds its policy changed.
-  void Withdraw(const std::string& job_id);
+  // Ends jobs whose snapshots were not asked for yet, with `done(Cancelled)`; where one was,
+  // nothing changes. A prune that was sent deletes nothing more; one that was not finds its policy
+  // changed.
+  void Withdraw(std::vector<std::string> job_ids);
   // Ends a job of which no attempt was sent yet, with `done(why)`; another goes on.
   void GiveUp(const std::string& job_id, absl::Status why);
 
@@ -77,7 +82,7 @@ class Dispatcher {
   int queued() const { return static_cast<int>(queue_.size()); }
 
  private:
-  enum class State { kLane, kCap, kQueued, kSent, kBackoff };
+  enum class State { kLane, kCap, kQueued, kSent, kBackoff };  // in the order of a first attempt
   using QueueKey = std::tuple<int, absl::Time, uint64_t>;
   struct Entry {
     std::string id;
@@ -89,7 +94,7 @@ class Dispatcher {
     int failures = 0;
     bool created = false, created_told = false, cut = false, withdrawn = false;
     bool in_lane = false, in_cap = false;
-    absl::Time created_time;
+    absl::Time created_time;  // by the server's clock
     absl::Status last_error;
     QueueKey key;
     Timer timer;     // backoff; while it is sent, the wait for an answer
@@ -111,9 +116,9 @@ class Dispatcher {
   void Failed(Entry& entry, const absl::Status& status);
   // It was asked for unseen, and is there: only its end must be learnt.
   void TakeUp(Entry& entry, const Snapshot& known);
-  // How long one that is not cut counts against its driver's cap. Not its policy's own timeout:
-  // that would let one tenant decide how long the others wait.
-  absl::Time CapUntil(Entry& entry);
+  // How long one that is not cut holds its volume's lane and its driver's place, by the server's
+  // clock. Not its policy's own timeout: that would let one policy decide how long others wait.
+  absl::Time HoldsUntil(Entry& entry);
   void ArmDeadline(Entry& entry);
   void OnDeadline(const std::string& id);
   // What holds up one that has not been sent.
@@ -130,6 +135,7 @@ class Dispatcher {
   const DriverProfiles& profiles_;
   const absl::Duration quarantine_;
   const Find find_;
+  const ServerNow server_now_;
   int64_t epoch_ = 0;
   bool paused_ = false;
   uint64_t next_seq_ = 0;

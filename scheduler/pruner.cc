@@ -86,18 +86,18 @@ PruneMember Pruner::KnownOf(const Snapshot& snapshot) const {
           .pinned = caches_.IsPinned(snapshot),
           .retained = caches_.IsRetained(snapshot),
           .posted_known = posted.has_value(),
-          .posted = posted.value_or(absl::InfinitePast())};
+          .posted = api_.ServerTime(posted.value_or(absl::InfinitePast()))};
 }
 
 std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const PolicyState* state,
                                            const std::string& ns,
                                            const std::vector<Caches::SnapshotPtr>& snapshots,
                                            absl::Time& next_change, bool& retained) const {
-  const absl::Time now = loop_.Now();
+  const absl::Time now = api_.ServerTime(loop_.Now());
   PruneSnapshots job{.ns = ns,
                      .policy_uid = policy_uid,
                      .policy_gone = state == nullptr,
-                     .planned_at = now - api_.ClockOffset().value_or(absl::ZeroDuration()),
+                     .planned_at = now,
                      .quarantine = quarantine_,
                      .leader_since = now - (loop_.Elapsed() - leader_since_)};
   std::optional<RetentionRule> rule;
@@ -155,7 +155,7 @@ std::optional<PruneSnapshots> Pruner::Plan(const std::string& policy_uid, const 
       if (!caches_.IsOfVolume(*other, own.front()->volume_handle)) continue;
       const PruneMember known = KnownOf(*other);
       members.push_back(MakeMember(*other, known, policy_uid, claim_uid, now));
-      if (members.back().ready && members.back().cut > newest_cut) {
+      if (members.back().ready && members.back().cut >= newest_cut) {
         newest_cut = members.back().cut;
         newest_other = known;
       }
@@ -220,7 +220,7 @@ void Pruner::Evaluate(const std::string& policy_uid) {
   TellHanging(policy_uid, entry, state, snapshots);
   if (entry.running) {  // done asks again
     if (entry.generation != (state ? state->policy->meta.generation : 0))
-      dispatcher_.Withdraw(entry.job_id);
+      dispatcher_.Withdraw({entry.job_id});
     return;
   }
   if (paused_) return;  // SetPaused asks again
@@ -278,8 +278,9 @@ void Pruner::Evaluate(const std::string& policy_uid) {
   }
   entry.retained_told = retained;
   if (!entry.running && next_change != absl::InfiniteFuture()) {
-    Arm(policy_uid,
-        std::clamp(next_change - loop_.Now(), absl::ZeroDuration(), absl::Hours(1)) + kAfterTime);
+    Arm(policy_uid, std::clamp(next_change - api_.ServerTime(loop_.Now()), absl::ZeroDuration(),
+                               absl::Hours(1)) +
+                        kAfterTime);
   }
 }
 

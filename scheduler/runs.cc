@@ -520,7 +520,7 @@ void Runs::OnDone(const std::string& policy_uid, absl::Time instant, const std::
     // What became ready while the verdict was on its way changes no more.
     if (const auto known = caches_.snapshots().Find(state->policy->meta.ns, volume.snapshot);
         known && ProvenIdentity(*known)) {
-      AmendLate(*state, *known);
+      AmendLate(*state, instant, *known);
     }
   }
   CheckRun(*state, instant);
@@ -600,7 +600,7 @@ void Runs::WithdrawAll(PolicyState& state) {
     }
   }
   ConcludeBlocked(state, "", Outcome::kCancelled, Reason::kNone, kEndedBefore);
-  for (const std::string& job : jobs) dispatcher_.Withdraw(job);
+  dispatcher_.Withdraw(std::move(jobs));
 }
 
 std::vector<Runs::BlockedKey> Runs::BlockedOf(const PolicyState& state,
@@ -787,7 +787,8 @@ std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid,
   const auto instant = ParseInstant(instant_text);
   auto it = states_.find(policy_uid);
   if (!instant) return std::nullopt;
-  if (it == states_.end()) return absl::InfinitePast();  // the policy is gone, and its runs with it
+  // The policy is gone, and its record with it.
+  if (it == states_.end() || it->second.gone) return absl::InfinitePast();
   const PolicyState& state = it->second;
   if (!state.recovered || state.open.contains(*instant)) return std::nullopt;
   if (auto settled = state.history.find(*instant); settled != state.history.end())

@@ -207,7 +207,8 @@ class Runs {
   void ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Outcome outcome,
                        Reason reason, const std::string& message);
   void AmendLate(PolicyState& state);
-  void AmendLate(PolicyState& state, const Snapshot& snapshot);
+  void AmendLate(PolicyState& state, absl::Time instant, const Snapshot& snapshot);
+  void AmendNamed(PolicyState& state, absl::Time instant, const Snapshot& snapshot);
   // Volumes of a run that only its counts know: as many are late as there are more ready ones.
   void AmendUnnamed(PolicyState& state, Run& run);
   void Amended(PolicyState& state, const Run& run);

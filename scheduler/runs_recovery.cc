@@ -373,7 +373,7 @@ void Runs::SnapshotChanged(const std::shared_ptr<const Snapshot>& before,
     UncountUnnamed(open->second);
     return CheckRun(state, *instant);
   }
-  AmendLate(state, *after);
+  AmendLate(state, *instant, *after);
 }
 
 void Runs::ContentChanged(const Content& content) {
@@ -382,16 +382,27 @@ void Runs::ContentChanged(const Content& content) {
 }
 
 void Runs::AmendLate(PolicyState& state) {
-  for (const auto& [instant, snapshot] : Taken(state)) AmendLate(state, *snapshot);
+  for (const auto& [instant, snapshot] : Taken(state)) AmendNamed(state, instant, *snapshot);
+  for (auto* runs : {&state.history, &state.open}) {
+    for (auto& [instant, run] : *runs) AmendUnnamed(state, run);
+  }
 }
 
-void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
-  const auto instant = ParseInstant(snapshot.instant);
+void Runs::AmendLate(PolicyState& state, absl::Time instant, const Snapshot& snapshot) {
+  AmendNamed(state, instant, snapshot);
   for (auto* runs : {&state.history, &state.open}) {
-    auto it = runs->find(*instant);
+    const auto it = runs->find(instant);
+    if (it != runs->end() && !it->second.volumes.contains(snapshot.claim_uid))
+      AmendUnnamed(state, it->second);
+  }
+}
+
+void Runs::AmendNamed(PolicyState& state, absl::Time instant, const Snapshot& snapshot) {
+  for (auto* runs : {&state.history, &state.open}) {
+    auto it = runs->find(instant);
     if (it == runs->end()) continue;
     auto found = it->second.volumes.find(snapshot.claim_uid);
-    if (found == it->second.volumes.end()) return AmendUnnamed(state, it->second);
+    if (found == it->second.volumes.end()) return;
     RunVolume& volume = found->second;
     // Of most reasons: its POST was carried out, and nobody could see it. The record names no
     // snapshot then. What was deleted is not what somebody may have made of that name since.
@@ -412,6 +423,7 @@ void Runs::AmendLate(PolicyState& state, const Snapshot& snapshot) {
 }
 
 void Runs::AmendUnnamed(PolicyState& state, Run& run) {
+  if (run.carried.failed + run.carried.skipped + run.carried.cancelled == 0) return;
   int ready = 0;
   for (const auto& [instant, snapshot] : Taken(state)) {
     ready += instant == run.instant && !run.volumes.contains(snapshot->claim_uid) &&
@@ -448,7 +460,7 @@ void Runs::Abandon(PolicyState& state, absl::Time instant) {
     blocked_.erase({state.policy->meta.uid, claim_uid, instant});
   for (const auto& [claim_uid, volume] : run.volumes) {
     // One that was posted runs to its end, and nobody listens.
-    if (!volume.job_id.empty() && !volume.posted) dispatcher_.Withdraw(volume.job_id);
+    if (!volume.job_id.empty() && !volume.posted) dispatcher_.Withdraw({volume.job_id});
     Unblock(state, claim_uid);
   }
 }

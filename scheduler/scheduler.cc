@@ -30,12 +30,13 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
       caches_(loop, api, rng, log, config_.watch_namespaces),
       epoch_(loop, api, rng, log, config_.lease_namespace, config_.id),
       pool_(loop, rng, log, std::move(executors), config_.heartbeat),
-      dispatcher_(loop, rng, log, metrics_, pool_, config_.profiles, config_.prune_quarantine,
-                  [this](const CreateSnapshot& work) {
-                    auto snapshot = caches_.snapshots().Find(work.target.ns, work.name);
-                    return snapshot && ProvenIdentity(*snapshot) == work.identity ? snapshot
-                                                                                  : nullptr;
-                  }),
+      dispatcher_(
+          loop, rng, log, metrics_, pool_, config_.profiles, config_.prune_quarantine,
+          [this](const CreateSnapshot& work) {
+            auto snapshot = caches_.snapshots().Find(work.target.ns, work.name);
+            return snapshot && ProvenIdentity(*snapshot) == work.identity ? snapshot : nullptr;
+          },
+          [this] { return api_.ServerTime(loop_.Now()); }),
       events_(loop, api, log, "snapkeeper-scheduler", config_.id),
       runs_(loop, caches_, dispatcher_, config_.profiles, events_, log, metrics_,
             {.dirty = [this](const std::string& uid,

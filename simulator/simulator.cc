@@ -84,12 +84,12 @@ class Simulator::Client : public KubeApi {
         std::move(done));
   }
 
-  Call Create(Kind kind, const json& body, Done done) override {
+  Call Create(Kind kind, json body, Done done) override {
     const json& meta = body.at("metadata");
     const ObjectKey key{kind, meta.value("namespace", ""), meta.value("name", "")};
     return Send<absl::StatusOr<ObjectPtr>>(
         Verb::kCreate, key,
-        [kind, sent = json(body)](Store& store, const std::string& user) mutable {
+        [kind, sent = std::move(body)](Store& store, const std::string& user) mutable {
           return ValueOf(store.Create(kind, std::move(sent), user));
         },
         std::move(done));
@@ -105,10 +105,10 @@ class Simulator::Client : public KubeApi {
         std::move(done));
   }
 
-  Call Patch(const ObjectKey& key, const json& patch, bool status, Done done) override {
+  Call Patch(const ObjectKey& key, json patch, bool status, Done done) override {
     return Send<absl::StatusOr<ObjectPtr>>(
         Verb::kPatch, key,
-        [key, sent = json(patch), status](Store& store, const std::string& user) mutable {
+        [key, sent = std::move(patch), status](Store& store, const std::string& user) mutable {
           return ValueOf(store.Patch(key, std::move(sent), status, user));
         },
         std::move(done));

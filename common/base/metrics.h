@@ -74,8 +74,8 @@ struct StateGauge {
 };
 
 // The metrics of one process, made by main() and passed by reference. Names carry the prefix
-// snapkeeper_, but for the standard process_* and rest_client_*. A name that is not valid, or is
-// declared as two types, throws: a mistake in the program.
+// snapkeeper_, but for the standard process_*, rest_client_* and grpc_server_*. A name that is not
+// valid, or is declared as two types, throws: a mistake in the program.
 class Metrics {
  public:
   static constexpr std::string_view kContentType = "text/plain; version=0.0.4; charset=utf-8";

@@ -163,7 +163,8 @@ HealthMonitor::HealthMonitor(EventLoop& loop, Log& log, Metrics& metrics, const 
   for (const auto& [name, check] : checks_) admin.AddReadyCheck(name, check);
   collector_ = metrics.AddCollector([&loop, &api] {
     std::vector<StateGauge> gauges = {{"snapkeeper_loop_max_turn_seconds",
-                                       "Longest turn of the event loop since the last scrape.",
+                                       "Longest turn of the event loop, or the most that a "
+                                       "timer was late, since the last scrape.",
                                        {},
                                        {{{}, absl::ToDoubleSeconds(loop.TakeMaxTurn())}}}};
     if (const auto offset = api.ClockOffset()) {

@@ -130,9 +130,9 @@ class Daemon {
   const std::string& instance() const { return instance_; }
 
   // Opens both ports, says where, and turns the loop until Stop; then closes them and lets go of
-  // the services. The first SIGTERM or SIGINT calls `drain`, which sees to it that Stop is called
-  // soon; the process is not ready from then on. A second one ends it at once. Returns the exit
-  // code: Stop's, or 1 where a port cannot be opened; the log says why.
+  // the services. The first SIGTERM, SIGINT or SIGHUP calls `drain`, which sees to it that Stop is
+  // called soon; the process is not ready from then on. One that comes a second later ends it at
+  // once. Returns the exit code: Stop's, or 1 where a port cannot be opened; the log says why.
   int Run(GrpcServer::Services services, HealthMonitor::Checks checks,
           absl::AnyInvocable<void()> drain);
   void Stop(int exit_code);

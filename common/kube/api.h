@@ -144,19 +144,23 @@ class KubeApi {
 
   // `body` is the whole object; it names its namespace itself. Answers the object as created (null
   // for kEvent).
-  virtual Call Create(Kind kind, const nlohmann::json& body, Done done) = 0;
+  virtual Call Create(Kind kind, nlohmann::json body, Done done) = 0;
   // Answers Ok when the object is gone or is now being deleted. A precondition that fails is
   // Aborted; NotFound if there is none.
   virtual Call Delete(const ObjectKey& key, const Preconditions& preconditions,
                       absl::AnyInvocable<void(absl::Status)> done) = 0;
   // JSON merge patch of the object, or of its status subresource. With metadata.resourceVersion in
   // the patch, a stale one is Aborted.
-  virtual Call Patch(const ObjectKey& key, const nlohmann::json& merge_patch, bool status,
-                     Done done) = 0;
+  virtual Call Patch(const ObjectKey& key, nlohmann::json merge_patch, bool status, Done done) = 0;
 
   // By how much our clock is ahead of the server's at least, by what the Date headers of its newest
   // replies agree on (ServerClock in common/model/clock.h); nullopt before the first.
   virtual std::optional<absl::Duration> ClockOffset() const = 0;
+  // A time of our clock by the server's, as far as that is known: creationTimestamp is the
+  // server's.
+  absl::Time ServerTime(absl::Time ours) const {
+    return ours - ClockOffset().value_or(absl::ZeroDuration());
+  }
 };
 
 }  // namespace snapkeeper

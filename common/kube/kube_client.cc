@@ -172,7 +172,7 @@ Call KubeClient::Get(const ObjectKey& key, Done done) {
   return SendObject("GET", PathOf(key), key.kind, "", "", std::move(done));
 }
 
-Call KubeClient::Create(Kind kind, const json& body, Done done) {
+Call KubeClient::Create(Kind kind, json body, Done done) {
   const std::string ns = body.value(json::json_pointer("/metadata/namespace"), "");
   if (absl::Status status = CheckNamespace(ns); !status.ok()) {
     return FailLater(status, std::move(done));
@@ -180,7 +180,7 @@ Call KubeClient::Create(Kind kind, const json& body, Done done) {
   return SendObject("POST", PathOf(kind, ns), kind, kJson, Dump(body), std::move(done));
 }
 
-Call KubeClient::Patch(const ObjectKey& key, const json& merge_patch, bool status, Done done) {
+Call KubeClient::Patch(const ObjectKey& key, json merge_patch, bool status, Done done) {
   if (absl::Status bad = CheckKey(key); !bad.ok()) return FailLater(bad, std::move(done));
   return SendObject("PATCH", PathOf(key) + (status ? "/status" : ""), key.kind, kMergePatch,
                     Dump(merge_patch), std::move(done));

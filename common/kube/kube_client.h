@@ -53,11 +53,10 @@ class KubeClient : public KubeApi {
   Call List(const ListQuery& query, Listed done) override;
   Call Watch(const ListQuery& query, const std::string& resource_version, OnEvent on_event,
              Ended ended) override;
-  Call Create(Kind kind, const nlohmann::json& body, Done done) override;
+  Call Create(Kind kind, nlohmann::json body, Done done) override;
   Call Delete(const ObjectKey& key, const Preconditions& preconditions,
               absl::AnyInvocable<void(absl::Status)> done) override;
-  Call Patch(const ObjectKey& key, const nlohmann::json& merge_patch, bool status,
-             Done done) override;
+  Call Patch(const ObjectKey& key, nlohmann::json merge_patch, bool status, Done done) override;
   // Goes on with the monotonic clock from the replies, so that a step of our clock shows at once.
   // The least difference that explains what they said in whole seconds, some time on the way ago.
   std::optional<absl::Duration> ClockOffset() const override;

@@ -40,8 +40,8 @@ class ReflectorBase {
   // Reads everything again, and is not synced until that is done; `on_synced` is called then
   // once more.
   void Relist();
-  // Why there is no watch now, Ok while there is one. (A stream that has just fallen silent looks
-  // healthy.) For /readyz and the log.
+  // Why there is no watch now. Ok while there is one, and while none has failed yet: see synced().
+  // (A stream that has just fallen silent looks healthy.) For /readyz and the log.
   const absl::Status& health() const { return health_; }
 
  protected:

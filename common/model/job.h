@@ -29,8 +29,8 @@ struct CreateSnapshot {
       run;  // name of the run, for the annotation: namespaces/{ns}/policies/{id}/runs/{instant}
   std::string trigger = "schedule";
   Target target;
-  // The executor must not POST later than this (its own clock, checked just before; the object
-  // carries it and the shipped admission policy enforces it by the server's clock).
+  // The executor must not POST later than this, by the API server's clock: it looks just before,
+  // and the object carries it, so that the shipped admission policy can refuse what is later.
   absl::Time post_before;
   // How long after the object's creationTimestamp the attempt ends with NotReadyInTime.
   absl::Duration ready_timeout;
@@ -58,7 +58,8 @@ struct PruneSnapshots {
   std::string ns, policy_name, policy_uid;
   bool policy_gone = false;  // orphans: the policy must still be gone (404 or another UID)
   int64_t policy_generation = 0;
-  absl::Time planned_at;  // by the API server's clock; void 30 s later
+  // This and the times of the members: by the API server's clock. Void 30 s later.
+  absl::Time planned_at;
   absl::Duration quarantine;
   absl::Time leader_since;
   std::optional<absl::Time> second_newest_due;

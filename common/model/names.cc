@@ -19,8 +19,10 @@ constexpr size_t kClaimPrefix = 36;
 constexpr size_t kHashedBytes = 16;
 
 std::string Lines(const Identity& identity, char separator) {
-  return fmt::format("snapkeeper/v1{0}{1}{0}{2}{0}{3}", separator, identity.policy_uid,
-                     identity.instant, identity.claim_uid);
+  std::string lines = "snapkeeper/v1";
+  for (const std::string* part : {&identity.policy_uid, &identity.instant, &identity.claim_uid})
+    (lines += separator) += *part;
+  return lines;
 }
 
 }  // namespace

@@ -61,7 +61,8 @@ struct RetentionContext {
   absl::Time leader_since;  // this leader began; nothing is pruned before leader_since + quarantine
   bool claim_exists = true;  // then the newest ready snapshot, of any origin, is always kept
   // Second-newest due instant of the policy (Prev of Prev of now); age limits pause while the
-  // newest ready cut is earlier. nullopt: there is none (no schedule): age limits do not pause.
+  // newest ready cut is earlier. nullopt: there is none (the policy is gone, or has had fewer than
+  // two): age limits do not pause.
   std::optional<absl::Time> second_newest_due;
 };
 

@@ -25,7 +25,8 @@ using OpenSession = std::function<std::unique_ptr<Executor::Session>(
 
 // Serves ExecuteJobs: each stream is a session, opened, used and destroyed on the loop. A job that
 // cannot be read is answered with its error (Unimplemented: of an unknown kind); any other message
-// that cannot be read ends the stream with InvalidArgument. A scheduler that does not read what it
+// that cannot be read ends the stream with InvalidArgument; bytes that are no message end it with
+// OK, once one was read. A scheduler that does not read what it
 // is sent is cut off.
 //
 // The sessions end with it. Destroy it, with its server, on the loop's thread (the loop need not

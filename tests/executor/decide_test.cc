@@ -125,6 +125,19 @@ TEST(DecideTest, PostsOnlyInTimeAndWithARightClockAndNeverAgain) {
        absl::StatusCode::kDeadlineExceeded, Reason::kNone, "is not posted after"},
       {"the clock is as far ahead as is allowed", [](Case& c) { c.offset = absl::Seconds(30); },
        Kind::kPost},
+      {"the last moment of post-before by the server's clock",
+       [](Case& c) {
+         c.offset = absl::Seconds(30);
+         c.now = c.job.post_before + absl::Seconds(30);
+       },
+       Kind::kPost},
+      {"past post-before by the server's clock",
+       [](Case& c) {
+         c.offset = -absl::Seconds(30);
+         c.now = c.job.post_before - absl::Seconds(29);
+       },
+       Kind::kDone, false, absl::StatusCode::kDeadlineExceeded, Reason::kNone,
+       "is not posted after"},
       {"the clock is ahead, as far as was known", [](Case& c) { c.offset = absl::Seconds(31); },
        Kind::kLookUp},
       {"the server's time is not known", [](Case& c) { c.offset.reset(); }, Kind::kLookUp},
@@ -274,6 +287,13 @@ TEST(DecideTest, AnObjectOfTheNameIsAdoptedOrRefused) {
          c.offset = absl::Seconds(31);
        },
        Kind::kAwait, true, Code::kOk, Reason::kNone, "", ten_minutes + absl::Seconds(31)},
+      {"ours, by a clock that is a little ahead and a timeout that is shorter",
+       [](Case& c) {
+         c.Sees([&c](Snapshot& s) { s.meta.created = c.now - absl::Seconds(20); });
+         c.job.ready_timeout = absl::Seconds(2);
+         c.offset = absl::Seconds(20);
+       },
+       Kind::kAwait, true, Code::kOk, Reason::kNone, "", absl::Seconds(2)},
       {"ours, after our POST found the name taken",
        [](Case& c) {
          c.Sees();

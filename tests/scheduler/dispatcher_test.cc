@@ -126,8 +126,10 @@ class DispatcherTest : public ::testing::Test {
         executor_(loop_, 4),
         pool_(loop_, rng_, log_, {&executor_}, kHeartbeatEvery),
         profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2, readyTimeout: 2m}}")),
-        dispatcher_(loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, quarantine,
-                    [this](const CreateSnapshot& work) { return existing_[work.name]; }) {
+        dispatcher_(
+            loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, quarantine,
+            [this](const CreateSnapshot& work) { return existing_[work.name]; },
+            [this] { return loop_.Now() - clock_ahead_; }) {
     dispatcher_.Start(7);
     pool_.Start({.epoch = 7, .id = "test"},
                 {.capacity = [this] { dispatcher_.OnCapacity(); },
@@ -183,6 +185,7 @@ class DispatcherTest : public ::testing::Test {
   ExecutorPool pool_;
   DriverProfiles profiles_;
   std::map<std::string, std::shared_ptr<Snapshot>> existing_;
+  absl::Duration clock_ahead_;
   Dispatcher dispatcher_;
   std::map<std::string, std::vector<Phase>> progress_;
   std::map<std::string, absl::Status> done_;
@@ -264,6 +267,20 @@ TEST_F(DispatcherTest, WhatIsNotCutInItsDriversTimeGivesItsPlaceToOthersHoweverL
   executor_.Tell("hangs0", Phase::kCut);
   executor_.Tell("hangs0", Phase::kDone);
   EXPECT_THAT(done_.at("hangs0"), IsOk());
+}
+
+// However long the policy that asked for it waits for it.
+TEST_F(DispatcherTest, WhatIsNotCutInItsDriversTimeHoldsItsVolumeNoMore) {
+  Submit("hangs", "claim-a", "narrow");
+  Submit("other", "claim-a", "narrow", absl::Minutes(9));
+  executor_.Tell("hangs", Phase::kCreated);
+  Run(absl::Minutes(2) - absl::Seconds(1));
+  ASSERT_THAT(executor_.Names(), ElementsAre("hangs"));
+  Run(absl::Seconds(2));
+  EXPECT_THAT(executor_.Names(), ElementsAre("hangs", "other"));
+  executor_.Tell("hangs", Phase::kCut);
+  executor_.Tell("hangs", Phase::kDone);
+  EXPECT_THAT(done_.at("hangs"), IsOk());
 }
 
 TEST_F(DispatcherTest, TheVolumeThatWasProtectedLongestAgoGoesFirst) {
@@ -480,6 +497,25 @@ TEST_F(DispatcherTest, PostBeforeIsTheStartingDeadlineOrAMinute) {
             loop_.Now() + absl::Seconds(60));
 }
 
+// It is the server that stops a late POST, and that says when a snapshot was made.
+TEST_F(DispatcherTest, TimesOfSnapshotsAreTheServers) {
+  clock_ahead_ = absl::Seconds(-20);
+  Submit("a", "claim-a", "wide", absl::Seconds(1));
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("a").work).post_before,
+            loop_.Now() + absl::Seconds(21));
+  clock_ahead_ = absl::Seconds(20);
+  Submit("b", "claim-b");
+  executor_.Say({.job_id = executor_.JobOf("b").job_id,
+                 .attempt = 1,
+                 .phase = Phase::kCreated,
+                 .snapshot_uid = "uid-b",
+                 .created = loop_.Now() - clock_ahead_});
+  Run(absl::Minutes(10));
+  EXPECT_FALSE(done_.contains("b"));
+  Run(absl::Seconds(10));
+  EXPECT_THAT(done_.at("b"), StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
 class ShortQuarantineTest : public DispatcherTest {
  protected:
   ShortQuarantineTest() : DispatcherTest(absl::Seconds(20)) {}
@@ -584,22 +620,35 @@ TEST_F(DispatcherTest, TheReadyDeadlineNamesWhatTheDriverSaidLast) {
 TEST_F(DispatcherTest, WithdrawnJobsEndWhereTheyStand) {
   Submit("sent", "claim-a");
   const std::string waiting = Submit("waiting", "claim-a");
-  dispatcher_.Withdraw(waiting);
+  dispatcher_.Withdraw({waiting});
   EXPECT_THAT(done_.at("waiting"), StatusIs(absl::StatusCode::kCancelled));
   const std::string posted = Submit("posted", "claim-b");
   executor_.Tell("posted", Phase::kCreated);
-  dispatcher_.Withdraw(posted);
+  dispatcher_.Withdraw({posted});
   EXPECT_FALSE(done_.contains("posted"));
   const std::string at_executor = executor_.JobOf("sent").job_id;
-  dispatcher_.Withdraw(at_executor);
+  dispatcher_.Withdraw({at_executor});
   EXPECT_FALSE(done_.contains("sent"));
   executor_.Tell("sent", Phase::kDone, absl::CancelledError("not posted"));
   EXPECT_THAT(done_.at("sent"), StatusIs(absl::StatusCode::kCancelled));
 }
 
+// One that ends first gives its place to none that is to end with it.
+TEST_F(DispatcherTest, WithdrawnTogetherNoneIsSent) {
+  std::vector<std::string> jobs;
+  for (int i = 0; i < 4; ++i)
+    jobs.push_back(Submit("n" + std::to_string(i), "claim-" + std::to_string(i), "narrow"));
+  for (const std::string name : {"n0", "n1"})
+    executor_.Tell(name, Phase::kDone, absl::UnknownError("nobody knows"));
+  dispatcher_.Withdraw(jobs);
+  EXPECT_THAT(done_, SizeIs(4));
+  Run(absl::Seconds(1));
+  EXPECT_THAT(executor_.Names(), IsEmpty());
+}
+
 TEST_F(DispatcherTest, AWithdrawnJobIsNotTriedAgain) {
   const std::string job = Submit("a", "claim-a");
-  dispatcher_.Withdraw(job);
+  dispatcher_.Withdraw({job});
   EXPECT_THAT(executor_.cancelled(), SizeIs(1));
   executor_.Tell("a", Phase::kDone, Retryable());
   ASSERT_TRUE(done_.contains("a"));
@@ -619,8 +668,8 @@ TEST_F(DispatcherTest, OneThatWasPostedByALostExecutorIsNotWithdrawn) {
   const std::string not_posted = Submit("not-posted", "claim-b");
   executor_.Refuse();
   Exists("posted");
-  dispatcher_.Withdraw(posted);
-  dispatcher_.Withdraw(not_posted);
+  dispatcher_.Withdraw({posted});
+  dispatcher_.Withdraw({not_posted});
   EXPECT_THAT(done_, ElementsAre(Pair("not-posted", StatusIs(absl::StatusCode::kCancelled))));
 }
 
@@ -766,7 +815,7 @@ TEST_F(DispatcherTest, APruneJobTellsHowManyItDeletedHoweverItEnded) {
 TEST_F(DispatcherTest, AWithdrawnJobThatIsLostIsNotSentAgain) {
   const std::string id = Submit("sent", "claim-a");
   ASSERT_THAT(executor_.Names(), ElementsAre("sent"));
-  dispatcher_.Withdraw(id);
+  dispatcher_.Withdraw({id});
   executor_.Die();
   Run(absl::Seconds(5));  // it is back
   EXPECT_THAT(executor_.Names(), IsEmpty());
@@ -782,7 +831,7 @@ TEST_F(DispatcherTest, AJobThatItsExecutorForgetsEndsAllTheSame) {
 
 TEST_F(DispatcherTest, AWithdrawnJobWhoseSnapshotExistsSettles) {
   const std::string id = Submit("sent", "claim-a");
-  dispatcher_.Withdraw(id);
+  dispatcher_.Withdraw({id});
   Exists("sent");  // its POST was carried out, and the reply was lost
   executor_.Tell("sent", Phase::kDone, Retryable());
   EXPECT_FALSE(done_.contains("sent")) << done_.at("sent");

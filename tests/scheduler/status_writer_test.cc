@@ -28,12 +28,12 @@ class Patches : public KubeApi {
   }
   Call List(const ListQuery&, Listed) override { return Call(); }
   Call Watch(const ListQuery&, const std::string&, OnEvent, Ended) override { return Call(); }
-  Call Create(Kind, const nlohmann::json&, Done) override { return Call(); }
+  Call Create(Kind, nlohmann::json, Done) override { return Call(); }
   Call Delete(const ObjectKey&, const Preconditions&,
               absl::AnyInvocable<void(absl::Status)>) override {
     return Call();
   }
-  Call Patch(const ObjectKey&, const nlohmann::json& patch, bool, Done done) override {
+  Call Patch(const ObjectKey&, nlohmann::json patch, bool, Done done) override {
     versions.push_back(patch["metadata"]["resourceVersion"]);
     sent.push_back(std::move(done));
     return Call();

@@ -91,7 +91,7 @@ class Chaos {
     StartScheduler();
   }
 
-  // An hour of trouble, then quiet; then everything must be accounted for.
+  // Half an hour of trouble, then quiet; then everything must be accounted for.
   void Run() {
     active_ = true;
     for (const absl::Time end = world_.Now() + absl::Minutes(30); world_.Now() < end;) {

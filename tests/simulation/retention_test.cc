@@ -484,6 +484,20 @@ TEST_F(SeriesTest, AForeignOneCostsTheExecutorNoReadWhereItIsNotTheNewest) {
   world_.simulator().SetFaultPlan(nullptr);
 }
 
+// Two policies cut at the same second: the one that stays for that is shown to the executor.
+TEST_F(SeriesTest, OneOfTwoOfTheSameCutGoes) {
+  constexpr int kClaims = 8;  // which of the two stays is chance
+  for (int i = 1; i < kClaims; ++i)
+    world_.simulator().AddClaim("default", "data-" + std::to_string(i), {{"app", "db"}});
+  world_.AddPolicy(
+      "twin", {{"schedule", "* * * * *"}, {"retention", {{"maxAge", "30s"}, {"minReady", 0}}}});
+  Start("* * * * *", {{"maxAge", "30s"}, {"minReady", 0}});
+  world_.RunFor(absl::Minutes(3) + absl::Seconds(50));
+  size_t left = 0;
+  for (const char* policy : {"pruned", "twin"}) left += world_.SnapshotsOf(policy).size();
+  EXPECT_EQ(left, size_t{kClaims});
+}
+
 // Only ours, and only those that stay.
 TEST_F(SeriesTest, MetricsCountNoCopiesAndNoneThatIsBeingDeleted) {
   Start("@every 10m", {{"keepLast", 3}});

@@ -543,15 +543,48 @@ TEST_F(ScheduleTest, ACopyInAnotherNamespaceIsNotAnOrphanOfOurs) {
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
-TEST_F(ScheduleTest, ClocksThatAreBothGoodEnoughPrune) {
-  world_.AddPolicy("fast", {{"schedule", "@every 1m"}, {"retention", {{"keepLast", 2}}}});
+TEST_F(ScheduleTest, ClocksThatAreBothGoodEnoughPruneAsOnesThatAgree) {
+  world_.AddPolicy("fast", {{"schedule", "@every 10s"}, {"retention", {{"keepLast", 2}}}});
   world_.SetClockOffset("executor-0", -absl::Seconds(20));
   world_.SetClockOffset("executor-1", -absl::Seconds(20));
   world_.StartScheduler("scheduler-0");
   world_.SetClockOffset("scheduler-0", absl::Seconds(20));
-  world_.RunFor(absl::Minutes(15));
+  world_.RunFor(absl::Minutes(5));
   EXPECT_GT(world_.oracle().counts().created, 20);
-  EXPECT_GT(world_.oracle().counts().deleted, 0);
+  for (int second = 0; second < 60; ++second) {
+    world_.RunFor(absl::Seconds(1));
+    int left = 0;
+    for (const auto& snapshot : world_.SnapshotsOf("fast")) left += !snapshot->meta.deleting;
+    EXPECT_LE(left, (2 + 1) * kClaims);  // one is being taken
+  }
+}
+
+// Its deadlines are shorter than its clock is wrong.
+TEST_F(ScheduleTest, ASchedulerWhoseClockIsGoodEnoughTakesWhatIsShortlyDue) {
+  world_.AddPolicy("fast", {{"schedule", "@every 10s"}, {"startingDeadlineSeconds", 1}});
+  world_.StartScheduler("scheduler-0");
+  world_.SetClockOffset("scheduler-0", absl::Seconds(-20));
+  world_.RunFor(absl::Minutes(2));
+  EXPECT_GT(world_.oracle().counts().created, 15);
+  for (const RunRecord& run : world_.StatusOf("fast").recent_runs) EXPECT_EQ(run.counts.failed, 0);
+}
+
+TEST_F(ScheduleTest, WhatWasNotReadyOfADeletedPolicyGoesAfterADayHoweverLongItWouldHaveWaited) {
+  world_.simulator().AddSnapshotClass("never", kSimDriver, /*is_default=*/false);
+  world_.simulator().volumes().SetBehaviour("never", {.never_cut = true});
+  world_.AddPolicy("old", {{"schedule", "@every 10m"},
+                           {"snapshotClassName", "never"},
+                           {"readyTimeoutSeconds", 30 * 24 * 3600}});
+  world_.StartScheduler("scheduler-0");
+  world_.RunFor(absl::Minutes(11));
+  const auto orphans = world_.SnapshotsOf("old");
+  ASSERT_FALSE(orphans.empty());
+  world_.DeletePolicy("old");
+  world_.RunFor(absl::Hours(25));
+  for (const auto& orphan : orphans) {
+    const auto left = world_.simulator().store().Find<Snapshot>("default", orphan->meta.name);
+    EXPECT_FALSE(left && !left->meta.deleting) << orphan->meta.name;
+  }
 }
 
 TEST_F(ScheduleTest, AnOrphanGoesWhenAnotherPolicyHasMadeItSuperfluous) {

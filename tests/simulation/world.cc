@@ -131,7 +131,8 @@ World::World(Options options)
       server_loop_(server_waiter_),
       rng_(options.seed),
       options_(options),
-      simulator_(server_loop_, rng_, {.store = {.bookmark_every = options.bookmark_every}}) {
+      simulator_(server_loop_, rng_,
+                 {.store = {.history = 64, .bookmark_every = options.bookmark_every}}) {
   simulator_.AddSnapshotClass("sim", kSimDriver, /*is_default=*/true);
   simulator_.volumes().SetDefaultBehaviour(
       {.cut_after = options.cut_after, .ready_after = options.ready_after});

@@ -17,9 +17,9 @@ using ::testing::SizeIs;
 
 class CreatingApi : public KubeApi {
  public:
-  Call Create(Kind kind, const json& body, Done done) override {
+  Call Create(Kind kind, json body, Done done) override {
     EXPECT_EQ(kind, Kind::kEvent);
-    created.push_back(body);
+    created.push_back(std::move(body));
     pending.push_back(std::move(done));
     return Call();
   }
@@ -30,7 +30,7 @@ class CreatingApi : public KubeApi {
               absl::AnyInvocable<void(absl::Status)>) override {
     return Call();
   }
-  Call Patch(const ObjectKey&, const json&, bool, Done) override { return Call(); }
+  Call Patch(const ObjectKey&, json, bool, Done) override { return Call(); }
   std::optional<absl::Duration> ClockOffset() const override { return std::nullopt; }
 
   void Answer(absl::StatusOr<ObjectPtr> result) {

@@ -52,12 +52,12 @@ class ScriptedApi : public KubeApi {
     });
   }
   Call Get(const ObjectKey&, Done) override { return Call(); }
-  Call Create(Kind, const nlohmann::json&, Done) override { return Call(); }
+  Call Create(Kind, nlohmann::json, Done) override { return Call(); }
   Call Delete(const ObjectKey&, const Preconditions&,
               absl::AnyInvocable<void(absl::Status)>) override {
     return Call();
   }
-  Call Patch(const ObjectKey&, const nlohmann::json&, bool, Done) override { return Call(); }
+  Call Patch(const ObjectKey&, nlohmann::json, bool, Done) override { return Call(); }
   std::optional<absl::Duration> ClockOffset() const override { return std::nullopt; }
 
   void AnswerList(absl::StatusOr<ListResult> result) {
