@@ -9,12 +9,6 @@ namespace {
 const std::vector<double> kSeconds = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,  1,    2.5,  5,
                                       10,    30,   60,    120,  300, 600,  1800, 3600, 7200, 21600};
 
-std::string ResultOf(const absl::Status& status) {
-  if (status.ok()) return "Ok";
-  const std::string_view reason = ToString(ReasonOf(status));
-  return reason.empty() ? absl::StatusCodeToString(status.code()) : std::string(reason);
-}
-
 }  // namespace
 
 ExecutorMetrics::ExecutorMetrics(Metrics& metrics)
@@ -27,9 +21,7 @@ ExecutorMetrics::ExecutorMetrics(Metrics& metrics)
       cut_(metrics.AddHistogram("snapkeeper_snapshot_cut_seconds",
                                 "From the object's creation to the cut.", kSeconds)),
       ready_(metrics.AddHistogram("snapkeeper_snapshot_ready_seconds",
-                                  "From the object's creation to readiness.", kSeconds)),
-      prune_(metrics.AddHistogram("snapkeeper_prune_seconds",
-                                  "A prune job, live check and deletes.", kSeconds)) {
+                                  "From the object's creation to readiness.", kSeconds)) {
   for (const char* kind : {"create", "prune"}) attempts_.Create({{"kind", kind}, {"result", "Ok"}});
   deletes_.Create({{"result", "Ok"}});
 }
@@ -41,10 +33,6 @@ void ExecutorMetrics::ObservePhase(Phase reached, const std::string& driver,
                                                           : ready_;
   histogram.Observe({{"driver", driver}, {"result", ResultOf(result)}},
                     absl::ToDoubleSeconds(took));
-}
-
-void ExecutorMetrics::ObservePrune(const absl::Status& result, absl::Duration took) const {
-  prune_.Observe({{"result", ResultOf(result)}}, absl::ToDoubleSeconds(took));
 }
 
 void ExecutorMetrics::CountAttempt(std::string_view kind, const absl::Status& result) const {

@@ -12,8 +12,7 @@
 
 namespace snapkeeper {
 
-// What an executor tells Prometheus. `result` is "Ok", the Reason, or without one the code: a
-// closed set. Any thread.
+// What an executor tells Prometheus. Any thread.
 class ExecutorMetrics {
  public:
   explicit ExecutorMetrics(Metrics& metrics);
@@ -23,15 +22,13 @@ class ExecutorMetrics {
   // is not known.
   void ObservePhase(Phase reached, const std::string& driver, const absl::Status& result,
                     absl::Duration took) const;
-  // A whole prune job, from its coming to DONE.
-  void ObservePrune(const absl::Status& result, absl::Duration took) const;
   // `kind` is "create" or "prune".
   void CountAttempt(std::string_view kind, const absl::Status& result) const;
   void CountDelete(const absl::Status& result) const;
 
  private:
   const Counter attempts_, deletes_;
-  const Histogram create_, cut_, ready_, prune_;
+  const Histogram create_, cut_, ready_;
 };
 
 }  // namespace snapkeeper

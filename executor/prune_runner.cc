@@ -28,8 +28,7 @@ PruneRunner::PruneRunner(RunnerContext& context, std::string job_id, int attempt
       job_id_(std::move(job_id)),
       attempt_(attempt),
       epoch_(epoch),
-      job_(std::move(job)),
-      began_(context.loop.Elapsed()) {}
+      job_(std::move(job)) {}
 
 PruneRunner::~PruneRunner() { context_.deletes -= deletes_.size(); }
 
@@ -186,7 +185,6 @@ void PruneRunner::Finish() {
                                        {"error", status_}});
   }
   context_.metrics.CountAttempt("prune", status_);
-  context_.metrics.ObservePrune(status_, context_.loop.Elapsed() - began_);
   JobEvent done;
   done.job_id = job_id_;
   done.attempt = attempt_;

@@ -59,7 +59,6 @@ class PruneRunner : public Runner {
   const int attempt_;
   const int64_t epoch_;
   const PruneSnapshots job_;
-  const absl::Duration began_;
   std::optional<RetentionRule> rule_;
   Snapshots fresh_;
   std::vector<std::string> missing_;  // names still to look up

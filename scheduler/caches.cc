@@ -187,4 +187,11 @@ Caches::SnapshotPtr Caches::NewestReady(const std::string& ns, const std::string
   return newest;
 }
 
+std::string Caches::DriverOf(const Snapshot& snapshot) const {
+  if (const auto content = BoundContent(snapshot)) return content->driver;
+  const auto claim = claims_.Find(snapshot.meta.ns, snapshot.source_claim);
+  const auto volume = claim ? volumes_.Find("", claim->volume_name) : nullptr;
+  return volume ? volume->driver : "";
+}
+
 }  // namespace snapkeeper

@@ -122,6 +122,8 @@ class Caches {
   // (where the snapshot says which); else null.
   std::shared_ptr<const Content> BoundContent(const Snapshot& snapshot) const;
   bool IsBound(const Snapshot& snapshot) const { return BoundContent(snapshot) != nullptr; }
+  // Of its content or, before it is bound, of the PV of its claim; "" where there is neither.
+  std::string DriverOf(const Snapshot& snapshot) const;
   bool IsRetained(const Snapshot& snapshot) const {
     const auto content = contents_.Find("", snapshot.bound_content);
     return content && content->retained;

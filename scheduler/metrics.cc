@@ -48,11 +48,14 @@ SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
                                  "Instants that passed without a run.")),
       pruned_(metrics.AddCounter("snapkeeper_pruned_snapshots_total",
                                  "Snapshots deleted by retention.")),
-      prune_jobs_(
-          metrics.AddCounter("snapkeeper_prune_jobs_total", "Finished prune jobs, by gRPC code.")),
       skew_(metrics.AddHistogram(
           "snapkeeper_schedule_skew_seconds", "From a scheduled instant to the start of its run.",
-          {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600})) {
+          {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600})),
+      prune_(metrics.AddHistogram(
+          "snapkeeper_prune_seconds",
+          "A prune job, from its plan to its end: the wait for an executor, live check and "
+          "deletes.",
+          {0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300})) {
   missed_.Create();
   pruned_.Create();
   skew_.Create();
@@ -72,9 +75,12 @@ void SchedulerMetrics::CountRetry(Reason reason) {
 
 void SchedulerMetrics::CountMissed(int instants) { missed_.Add({}, instants); }
 
-void SchedulerMetrics::CountPruned(int snapshots, const absl::Status& status) {
+void SchedulerMetrics::CountPruned(int snapshots, const std::set<std::string>& drivers,
+                                   const absl::Status& status, absl::Duration took) {
   pruned_.Add({}, snapshots);
-  prune_jobs_.Add({{"code", absl::StatusCodeToString(status.code())}});
+  for (const std::string& driver : drivers) {
+    prune_.Observe({{"driver", driver}, {"result", ResultOf(status)}}, absl::ToDoubleSeconds(took));
+  }
 }
 
 void SchedulerMetrics::ObserveSkew(absl::Duration skew) {

@@ -5,6 +5,7 @@
 #include <absl/time/time.h>
 
 #include <functional>
+#include <set>
 #include <string>
 
 #include "common/base/call.h"
@@ -29,8 +30,10 @@ class SchedulerMetrics {
   void CountOutcome(const std::string& driver, Outcome outcome, Reason reason, int volumes = 1);
   void CountRetry(Reason reason);
   void CountMissed(int instants);
-  // One finished prune job: how many snapshots it deleted.
-  void CountPruned(int snapshots, const absl::Status& status);
+  // One finished prune job: how many snapshots it deleted, and of which drivers those were that it
+  // was to delete.
+  void CountPruned(int snapshots, const std::set<std::string>& drivers, const absl::Status& status,
+                   absl::Duration took);
   // From the instant to the start of its run.
   void ObserveSkew(absl::Duration skew);
 
@@ -40,8 +43,8 @@ class SchedulerMetrics {
 
  private:
   Metrics& metrics_;
-  const Counter outcomes_, retries_, missed_, pruned_, prune_jobs_;
-  const Histogram skew_;
+  const Counter outcomes_, retries_, missed_, pruned_;
+  const Histogram skew_, prune_;
   Call collector_;
 };
 

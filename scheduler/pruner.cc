@@ -247,16 +247,22 @@ void Pruner::Evaluate(const std::string& policy_uid) {
     std::optional<PruneSnapshots> job =
         Plan(policy_uid, state, ns, snapshots, next_change, retained);
     if (!job) continue;
-    size_t wanted = 0;
-    for (const auto& series : job->series) wanted += series.candidates.size();
+    absl::flat_hash_set<std::string> wanted;
+    for (const auto& series : job->series)
+      wanted.insert(series.candidates.begin(), series.candidates.end());
+    std::set<std::string> drivers;
+    for (const auto& snapshot : snapshots) {
+      if (wanted.contains(snapshot->meta.uid)) drivers.insert(caches_.DriverOf(*snapshot));
+    }
     entry.running = true;
     entry.policy = fmt::format("{}/{}", ns, job->policy_name);
     entry.generation = job->policy_generation;
     entry.job_id = dispatcher_.Submit(
-        *std::move(job), [this, policy_uid, wanted](const absl::Status& status, size_t deleted) {
+        *std::move(job), [this, policy_uid, wanted = wanted.size(), drivers = std::move(drivers),
+                          began = loop_.Elapsed()](const absl::Status& status, size_t deleted) {
           Entry& done = *entries_.at(policy_uid);
           done.running = false;
-          metrics_.CountPruned(static_cast<int>(deleted), status);
+          metrics_.CountPruned(static_cast<int>(deleted), drivers, status, loop_.Elapsed() - began);
           if (status.ok() || deleted > 0) done.failures = 0;
           if (status.ok()) return Arm(policy_uid, deleted < wanted ? kPlanAgain : kAfterTime);
           log_.Warning("prune failed", {{"job", done.job_id},

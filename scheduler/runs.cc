@@ -353,7 +353,7 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
     volume.snapshot = snapshot->meta.name;
     volume.snapshot_uid = snapshot->meta.uid;
     volume.posted = true;
-    volume.driver = DriverOf(*snapshot);
+    volume.driver = caches_.DriverOf(*snapshot);
     if (snapshot->meta.deleting) {
       Conclude(state, run, volume, Outcome::kFailed, Reason::kDeleted,
                "the snapshot is being deleted");
@@ -369,13 +369,6 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
       Ask(state, run, volume, target, snapshot->meta.uid);
     }
   }
-}
-
-std::string Runs::DriverOf(const Snapshot& snapshot) const {
-  if (const auto content = caches_.BoundContent(snapshot)) return content->driver;
-  const auto claim = caches_.claims().Find(snapshot.meta.ns, snapshot.source_claim);
-  const auto pv = claim ? caches_.volumes().Find("", claim->volume_name) : nullptr;
-  return pv ? pv->driver : "";
 }
 
 absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,

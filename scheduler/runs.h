@@ -168,8 +168,6 @@ class Runs {
   std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Taken(const PolicyState& state) const;
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;
   void TakeUpSnapshots(PolicyState& state, Run& run);
-  // Of its content or, before it is bound, of the PV of its claim; "" where there is neither.
-  std::string DriverOf(const Snapshot& snapshot) const;
   void TakeOverSettled(PolicyState& state, const PolicyStatus& status);
   // Another leader has settled this run: what is under way for it here does not count.
   void Abandon(PolicyState& state, absl::Time instant);

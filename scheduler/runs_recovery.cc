@@ -414,7 +414,7 @@ void Runs::AmendNamed(PolicyState& state, absl::Time instant, const Snapshot& sn
       return;
     }
     volume.posted = true;
-    volume.driver = DriverOf(snapshot);
+    volume.driver = caches_.DriverOf(snapshot);
     volume.snapshot = snapshot.meta.name;
     volume.snapshot_uid = snapshot.meta.uid;
     Conclude(state, it->second, volume, Outcome::kSucceededLate, Reason::kNone, "");

@@ -78,6 +78,12 @@ Reason FailureReasonOf(const absl::Status& status) {
   return reason == Reason::kNone ? Reason::kApiUnavailable : reason;
 }
 
+std::string ResultOf(const absl::Status& status) {
+  if (status.ok()) return "Ok";
+  const std::string_view reason = ToString(ReasonOf(status));
+  return reason.empty() ? absl::StatusCodeToString(status.code()) : std::string(reason);
+}
+
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
   status.SetPayload(kRetryAfterPayload, absl::Cord(absl::FormatDuration(delay)));
   return status;

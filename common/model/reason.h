@@ -55,6 +55,9 @@ absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 // Zero where none was attached.
 absl::Duration RetryAfterOf(const absl::Status& status);
 
+// As a metric's label "result", a closed set: "Ok", the Reason, or without one the code.
+std::string ResultOf(const absl::Status& status);
+
 // Its message: absl::string_view is a type of its own where absl was built for C++14, as Debian's
 // is.
 std::string MessageOf(const absl::Status& status);

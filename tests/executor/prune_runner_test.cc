@@ -194,7 +194,6 @@ TEST_F(PruneRunnerTest, DeletesWhatBothPlansNameWithOneReadOfEach) {
   EXPECT_EQ(world.faults.count[kDelete], 3);
   EXPECT_EQ(world.Metric(R"(snapkeeper_executor_deletes_total{result="Ok"})"), "3");
   EXPECT_EQ(world.Metric(R"(snapkeeper_executor_attempts_total{kind="prune",result="Ok"})"), "1");
-  EXPECT_EQ(world.Metric(R"(snapkeeper_prune_seconds_count{result="Ok"})"), "1");
   EXPECT_THAT(
       world.log.lines,
       Contains(AllOf(HasSubstr("msg=deleted"), HasSubstr("job=prune"),

@@ -17,6 +17,7 @@ namespace snapkeeper {
 namespace {
 
 using ::testing::Eq;
+using ::testing::Ge;
 using ::testing::Optional;
 
 constexpr std::string_view kData =
@@ -179,6 +180,17 @@ TEST_F(MetricsTest, AVolumeIsUnprotectedUntilItHasAReadySnapshot) {
   world_.simulator().AddClaim("default", "other", {{"app", "web"}});
   world_.RunFor(absl::Minutes(1));
   EXPECT_THAT(Unprotected(), Optional(Eq(1)));
+}
+
+TEST_F(MetricsTest, PrunesAreTimedByDriverAndResult) {
+  Start({{"schedule", "@every 1m"}, {"retention", {{"keepLast", 1}}}});
+  const auto prunes = [this] {
+    return Sample("snapkeeper_prune_seconds_count",
+                  fmt::format(R"({{driver="{}",result="Ok"}})", kSimDriver));
+  };
+  EXPECT_EQ(prunes(), std::nullopt);
+  world_.RunFor(absl::Minutes(10));
+  EXPECT_THAT(prunes(), Optional(Ge(2)));
 }
 
 TEST_F(MetricsTest, TheLeaderIsWhoHasTheEpoch) {
