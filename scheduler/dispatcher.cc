@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/model/clock.h"
 #include "common/model/reason.h"
 
 namespace snapkeeper {
@@ -58,8 +59,8 @@ std::string Dispatcher::Submit(Create create) {
     // Its age is not known yet: the executor tells it when it finds the object.
     entry.created_time = server_now_();
   }
-  ArmDeadline(entry);
   EnterLane(entry);
+  ArmDeadline(entry);
   return entry.id;
 }
 
@@ -154,7 +155,8 @@ bool Dispatcher::Send(Entry& entry) {
   if (auto* create = std::get_if<Create>(&entry.body)) {
     const absl::Duration left =
         std::min(create->start_deadline - loop_.Now(), std::min(kAttemptLimit, quarantine_ / 2));
-    create->work.post_before = server_now_() + left;
+    // All clocks may have been set back since the server told its time.
+    create->work.post_before = std::min(server_now_(), loop_.Now() + kMaxClockOffset) + left;
     job.work = create->work;
     answer_within = std::max(left, absl::ZeroDuration()) + kAnswerAfterPost;
   } else {
@@ -242,6 +244,9 @@ void Dispatcher::ReleaseCut(Entry& entry) {
       it->second.waiting.pop_front();
       it->second.holder = &next;
       next.in_lane = true;
+      // It would take the place of its driver from others as the one before it did.
+      if (entry.created && !entry.cut && server_now_() >= HoldsUntil(entry))
+        CreateOf(next).order = absl::InfiniteFuture();
       EnterCap(next);
     }
   }
@@ -320,8 +325,12 @@ void Dispatcher::TakeUp(Entry& entry, const Snapshot& known) {
   MarkCreated(entry, known.meta.uid, server_now_());
   Unlink(entry);
   // It counts against the limits from now on, if it did not before.
-  if (entry.in_cap) return Enqueue(entry);
-  return entry.in_lane ? EnterCap(entry) : EnterLane(entry);
+  if (entry.in_cap) {
+    Enqueue(entry);
+  } else {
+    entry.in_lane ? EnterCap(entry) : EnterLane(entry);
+  }
+  ArmDeadline(entry);
 }
 
 absl::Time Dispatcher::HoldsUntil(Entry& entry) {
@@ -344,7 +353,8 @@ void Dispatcher::OnDeadline(const std::string& id) {
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
   Create& create = CreateOf(entry);
-  if (paused_) {  // the clock is wrong, and tells nobody's age
+  // The clock is wrong, or the server's was for one answer: they tell nobody's age.
+  if (paused_ || absl::AbsDuration(server_now_() - loop_.Now()) > kMaxClockOffset) {
     entry.deadline = loop_.After(kRecheckPaused, [this, id] { OnDeadline(id); });
     return;
   }

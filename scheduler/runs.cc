@@ -371,9 +371,9 @@ void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
   }
 }
 
-absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
-                           const Target& target) const {
-  if (paused_ || Overlaps(state, instant, target.claim_uid)) return absl::InfiniteFuture();
+absl::Duration Runs::HeldFor(const PolicyState& state, absl::Time instant,
+                             const Target& target) const {
+  if (paused_ || Overlaps(state, instant, target.claim_uid)) return absl::InfiniteDuration();
   const Policy& policy = *state.policy;
   absl::Time until = absl::InfinitePast();
   // Of a run that had failed without it, and saw it only then.
@@ -382,14 +382,14 @@ absl::Time Runs::HeldUntil(const PolicyState& state, absl::Time instant,
     if (const auto taken = ParseInstant(snapshot->instant); taken && *taken < instant)
       until = std::max(until, snapshot->meta.created + ReadyTimeout(policy, target));
   }
-  return until;
+  return until - handlers_.server_now();
 }
 
 bool Runs::IsStuck(const Policy& policy, const Target& target) const {
   const auto snapshots = caches_.OfClaim(target.ns, target.claim);
   return std::any_of(snapshots.begin(), snapshots.end(), [&](const auto& snapshot) {
     return !snapshot->cut_time && IsPending(*snapshot, target) &&
-           snapshot->meta.created + ReadyTimeout(policy, target) <= loop_.Now();
+           snapshot->meta.created + ReadyTimeout(policy, target) <= handlers_.server_now();
   });
 }
 
@@ -399,7 +399,7 @@ absl::Duration Runs::ReadyTimeout(const Policy& policy, const Target& target) co
 
 void Runs::AskOrBlock(PolicyState& state, Run& run, RunVolume& volume, Target target) {
   volume.driver = target.driver;
-  if (HeldUntil(state, run.instant, target) <= loop_.Now())
+  if (HeldFor(state, run.instant, target) <= absl::ZeroDuration())
     return Ask(state, run, volume, target, "");
   const BlockedKey key(state.policy->meta.uid, volume.claim_uid, run.instant);
   blocked_.insert_or_assign(key, Blocked{.target = std::move(target),
@@ -435,14 +435,12 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
   }
   const absl::Time instant = std::get<2>(oldest->first);
   Blocked& blocked = oldest->second;
-  const absl::Time held = HeldUntil(state, instant, blocked.target);
-  if (held > loop_.Now()) {
-    blocked.again = held == absl::InfiniteFuture()
-                        ? Timer()
-                        : loop_.After(held - loop_.Now(), [this, uid, claim_uid] {
-                            if (auto it = states_.find(uid); it != states_.end())
-                              Unblock(it->second, claim_uid);
-                          });
+  const absl::Duration held = HeldFor(state, instant, blocked.target);
+  if (held > absl::ZeroDuration()) {
+    blocked.again =
+        held == absl::InfiniteDuration() ? Timer() : loop_.After(held, [this, uid, claim_uid] {
+          if (auto it = states_.find(uid); it != states_.end()) Unblock(it->second, claim_uid);
+        });
     return;
   }
   const Blocked owned = std::move(blocked);

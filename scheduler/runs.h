@@ -72,6 +72,8 @@ class Runs {
     // Whether the clock is near enough to the server's to fire; if not, SetPaused follows before it
     // returns.
     std::function<bool()> clock_ok;
+    // Our time by the API server's clock, which snapshots' ages are told by.
+    std::function<absl::Time()> server_now;
     // A policy's status claims a higher epoch: nothing is written to it before OnEpochConfirmed.
     std::function<void()> outranked;
   };
@@ -169,16 +171,16 @@ class Runs {
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;
   void TakeUpSnapshots(PolicyState& state, Run& run);
   void TakeOverSettled(PolicyState& state, const PolicyStatus& status);
-  // Another leader has settled this run: what is under way for it here does not count.
-  void Abandon(PolicyState& state, absl::Time instant);
+  // Another leader has settled these runs: what is under way for them here does not count.
+  void Abandon(PolicyState& state, const std::vector<absl::Time>& instants);
   std::vector<const Claim*> SelectedAt(const PolicyState& state, absl::Time instant) const;
   void SelectInto(PolicyState& state, Run& run);
 
   void Ask(PolicyState& state, Run& run, RunVolume& volume, const Target& target,
            const std::string& known_uid);
-  // When what an earlier run took of this volume, or may have taken, holds a later run of it no
-  // more: InfiniteFuture() where that is not known yet, InfinitePast() where there is nothing.
-  absl::Time HeldUntil(const PolicyState& state, absl::Time instant, const Target& target) const;
+  // For how long what an earlier run took of this volume, or may have taken, holds a later run of
+  // it: InfiniteDuration() where that is not known yet, not more than zero where nothing does.
+  absl::Duration HeldFor(const PolicyState& state, absl::Time instant, const Target& target) const;
   // An earlier snapshot of the volume was not even cut in its time. Others go first: volumes that
   // take a place of their driver in vain would else, being protected longest ago, take it each
   // time.

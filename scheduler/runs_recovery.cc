@@ -443,26 +443,32 @@ void Runs::Amended(PolicyState& state, const Run& run) {
 }
 
 void Runs::TakeOverSettled(PolicyState& state, const PolicyStatus& status) {
+  std::vector<absl::Time> settled;
+  for (const RunRecord& record : status.recent_runs) {
+    if (record.completion_time) settled.push_back(record.instant);
+  }
+  Abandon(state, settled);
   for (const RunRecord& record : status.recent_runs) {
     if (!record.completion_time) continue;
-    Abandon(state, record.instant);
     Run& run = state.history[record.instant] = FromRecord(record);
     run.written = true;
   }
 }
 
-void Runs::Abandon(PolicyState& state, absl::Time instant) {
-  auto it = state.open.find(instant);
-  if (it == state.open.end()) return;
-  const Run run = std::move(it->second);
-  state.open.erase(it);
-  for (const auto& [claim_uid, volume] : run.volumes)
-    blocked_.erase({state.policy->meta.uid, claim_uid, instant});
-  for (const auto& [claim_uid, volume] : run.volumes) {
-    // One that was posted runs to its end, and nobody listens.
-    if (!volume.job_id.empty() && !volume.posted) dispatcher_.Withdraw({volume.job_id});
-    Unblock(state, claim_uid);
+void Runs::Abandon(PolicyState& state, const std::vector<absl::Time>& instants) {
+  std::vector<std::string> jobs, claims;
+  for (const absl::Time instant : instants) {
+    const auto run = state.open.extract(instant);
+    if (run.empty()) continue;
+    for (const auto& [claim_uid, volume] : run.mapped().volumes) {
+      blocked_.erase({state.policy->meta.uid, claim_uid, instant});
+      claims.push_back(claim_uid);
+      // One that was posted runs to its end, and nobody listens.
+      if (!volume.job_id.empty() && !volume.posted) jobs.push_back(volume.job_id);
+    }
   }
+  dispatcher_.Withdraw(std::move(jobs));
+  for (const std::string& claim_uid : claims) Unblock(state, claim_uid);
 }
 
 void Runs::Absorb(const Policy& policy) {
@@ -502,7 +508,7 @@ void Runs::Absorb(const Policy& policy) {
       --state.missed_runs;
     } else {
       // It had settled long ago: we started with what we had seen before that.
-      Abandon(state, instant);
+      Abandon(state, {instant});
       state.history.erase(instant);
     }
   }

@@ -43,6 +43,7 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
                              absl::Duration delay) { writer_.Request(uid, delay); },
              .series_changed = [this](const std::string& uid) { pruner_.Changed(uid); },
              .clock_ok = [this] { return CheckClock(); },
+             .server_now = [this] { return api_.ServerTime(loop_.Now()); },
              .outranked = [this] { epoch_.Check(); }}),
       writer_(loop, api, rng, log,
               {.status =

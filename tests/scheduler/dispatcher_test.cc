@@ -125,7 +125,8 @@ class DispatcherTest : public ::testing::Test {
         scheduler_metrics_(metrics_),
         executor_(loop_, 4),
         pool_(loop_, rng_, log_, {&executor_}, kHeartbeatEvery),
-        profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2, readyTimeout: 2m}}")),
+        profiles_(*DriverProfiles::Parse("drivers: {narrow: {maxCreating: 2, readyTimeout: 2m}, "
+                                         "quick: {readyTimeout: 10s}}")),
         dispatcher_(
             loop_, rng_, log_, scheduler_metrics_, pool_, profiles_, quarantine,
             [this](const CreateSnapshot& work) { return existing_[work.name]; },
@@ -281,6 +282,27 @@ TEST_F(DispatcherTest, WhatIsNotCutInItsDriversTimeHoldsItsVolumeNoMore) {
   executor_.Tell("hangs", Phase::kCut);
   executor_.Tell("hangs", Phase::kDone);
   EXPECT_THAT(done_.at("hangs"), IsOk());
+}
+
+// They would hang as the ones before them did, and have been protected longest ago.
+TEST_F(DispatcherTest, WhatWaitedForOneThatWasNeverCutGoesAfterTheOthersOfItsDriver) {
+  for (const std::string volume : {"0", "1"}) {
+    Submit("hangs" + volume, "claim-" + volume, "narrow");
+    Submit("next" + volume, "claim-" + volume, "narrow");
+    executor_.Tell("hangs" + volume, Phase::kCreated);
+  }
+  Submit("healthy0", "claim-2", "narrow", absl::Minutes(5), /*order=*/1);
+  Submit("healthy1", "claim-3", "narrow", absl::Minutes(5), /*order=*/2);
+  Run(absl::Minutes(2) + absl::Seconds(1));
+  EXPECT_THAT(executor_.Names(), ElementsAre("hangs0", "hangs1", "healthy0", "healthy1"));
+}
+
+TEST_F(DispatcherTest, WhatIsTakenUpHoldsItsVolumeForItsDriversTimeOnly) {
+  SubmitExisting("found", "claim-a", "quick");
+  Submit("other", "claim-a", "quick");
+  ASSERT_THAT(executor_.Names(), ElementsAre("found"));
+  Run(absl::Seconds(11));
+  EXPECT_THAT(executor_.Names(), ElementsAre("found", "other"));
 }
 
 TEST_F(DispatcherTest, TheVolumeThatWasProtectedLongestAgoGoesFirst) {
@@ -514,6 +536,17 @@ TEST_F(DispatcherTest, TimesOfSnapshotsAreTheServers) {
   EXPECT_FALSE(done_.contains("b"));
   Run(absl::Seconds(10));
   EXPECT_THAT(done_.at("b"), StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST_F(DispatcherTest, ATimeOfTheServerThatIsFarOffEndsNothingAndFencesNoLater) {
+  Submit("a", "claim-a");
+  executor_.Tell("a", Phase::kCreated);
+  clock_ahead_ = -absl::Hours(1);
+  Run(absl::Minutes(2));
+  EXPECT_FALSE(done_.contains("a"));
+  Submit("b", "claim-b");
+  EXPECT_EQ(std::get<CreateSnapshot>(executor_.JobOf("b").work).post_before,
+            loop_.Now() + absl::Seconds(30 + 60));
 }
 
 class ShortQuarantineTest : public DispatcherTest {

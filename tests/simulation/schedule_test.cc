@@ -569,6 +569,22 @@ TEST_F(ScheduleTest, ASchedulerWhoseClockIsGoodEnoughTakesWhatIsShortlyDue) {
   for (const RunRecord& run : world_.StatusOf("fast").recent_runs) EXPECT_EQ(run.counts.failed, 0);
 }
 
+// How old the earlier one is, is told by the server's clock.
+TEST_F(ScheduleTest, AClockThatIsGoodEnoughHoldsNoRunBackForLonger) {
+  world_.simulator().AddSnapshotClass("never", kSimDriver, /*is_default=*/false);
+  world_.simulator().volumes().SetBehaviour("never", {.never_ready = true});
+  world_.AddPolicy("tight", {{"schedule", "@every 10m"},
+                             {"snapshotClassName", "never"},
+                             {"startingDeadlineSeconds", 10},
+                             {"readyTimeoutSeconds", 600}});
+  world_.StartScheduler("scheduler-0");
+  world_.SetClockOffset("scheduler-0", absl::Seconds(-20));
+  world_.RunFor(absl::Minutes(45));
+  EXPECT_GE(world_.oracle().counts().created, 4 * kClaims);
+  for (const RunRecord& run : world_.StatusOf("tight").recent_runs)
+    EXPECT_EQ(run.counts.skipped, 0);
+}
+
 TEST_F(ScheduleTest, WhatWasNotReadyOfADeletedPolicyGoesAfterADayHoweverLongItWouldHaveWaited) {
   world_.simulator().AddSnapshotClass("never", kSimDriver, /*is_default=*/false);
   world_.simulator().volumes().SetBehaviour("never", {.never_cut = true});
