@@ -43,14 +43,12 @@ void Caches::Start(Handlers handlers) {
   snapshots_.Start(
       [this, changed = std::move(handlers.snapshot)](const SnapshotPtr& before,
                                                      const SnapshotPtr& after) {
-        const Snapshot& any = after ? *after : *before;
-        const SnapshotKey key(any.meta.ns, any.meta.name);
         auto claim_of = [](const SnapshotPtr& s) {
           return s && !s->source_claim.empty() ? s->meta.ns + "/" + s->source_claim : std::string();
         };
-        Move(by_policy_, before ? before->policy_uid : "",
-             after && ProvenIdentity(*after) ? after->policy_uid : "", key, after);
-        Move(by_claim_, claim_of(before), claim_of(after), key, after);
+        Move(by_policy_, before ? before->policy_uid : "", before,
+             after && ProvenIdentity(*after) ? after->policy_uid : "", after);
+        Move(by_claim_, claim_of(before), before, claim_of(after), after);
         changed(before, after);
       },
       handlers.synced);
@@ -88,16 +86,17 @@ std::vector<const SnapshotClass*> Caches::Classes() const {
   return classes;
 }
 
-void Caches::Move(Index& index, const std::string& from, const std::string& to,
-                  const SnapshotKey& key, const SnapshotPtr& snapshot) {
-  if (!from.empty() && from != to) {
-    auto it = index.find(from);
-    if (it != index.end()) {
-      it->second.erase(key);
-      if (it->second.empty()) index.erase(it);
-    }
+void Caches::Move(Index& index, const std::string& from, const SnapshotPtr& before,
+                  const std::string& to, const SnapshotPtr& after) {
+  const auto key_of = [](const Snapshot& snapshot) {
+    return SnapshotKey(snapshot.instant, snapshot.meta.ns, snapshot.meta.name);
+  };
+  const bool stays = from == to && before && after && before->instant == after->instant;
+  if (auto it = index.find(from); it != index.end() && !from.empty() && !stays) {
+    it->second.erase(key_of(*before));
+    if (it->second.empty()) index.erase(it);
   }
-  if (!to.empty()) index[to][key] = snapshot;
+  if (!to.empty()) index[to][key_of(*after)] = after;
 }
 
 std::vector<Caches::SnapshotPtr> Caches::Values(const Index& index, const std::string& key) {
@@ -110,6 +109,18 @@ std::vector<Caches::SnapshotPtr> Caches::Values(const Index& index, const std::s
 
 std::vector<Caches::SnapshotPtr> Caches::OfPolicy(const std::string& policy_uid) const {
   return Values(by_policy_, policy_uid);
+}
+
+std::vector<Caches::SnapshotPtr> Caches::OfRun(const std::string& policy_uid,
+                                               const std::string& instant) const {
+  std::vector<SnapshotPtr> values;
+  const auto of_policy = by_policy_.find(policy_uid);
+  if (of_policy == by_policy_.end()) return values;
+  for (auto it = of_policy->second.lower_bound({instant, "", ""});
+       it != of_policy->second.end() && std::get<0>(it->first) == instant; ++it) {
+    values.push_back(it->second);
+  }
+  return values;
 }
 
 std::vector<Caches::SnapshotPtr> Caches::OfClaim(const std::string& ns,

@@ -113,6 +113,8 @@ class Caches {
   bool ClaimExists(const std::string& uid) const { return claim_uids_.contains(uid); }
   // Snapshots that are proven to be this policy's (ProvenIdentity), in any namespace.
   std::vector<SnapshotPtr> OfPolicy(const std::string& policy_uid) const;
+  // Those of one instant ("20060102T150405Z").
+  std::vector<SnapshotPtr> OfRun(const std::string& policy_uid, const std::string& instant) const;
   // Snapshots of any origin whose source is this claim.
   std::vector<SnapshotPtr> OfClaim(const std::string& ns, const std::string& claim) const;
   // Policies that have any.
@@ -151,10 +153,11 @@ class Caches {
                             const std::string& volume_handle, absl::Time now) const;
 
  private:
-  using SnapshotKey = std::pair<std::string, std::string>;
+  // Instant, namespace, name: what one run took of thousands is a range.
+  using SnapshotKey = std::tuple<std::string, std::string, std::string>;
   using Index = absl::flat_hash_map<std::string, std::map<SnapshotKey, SnapshotPtr>>;
-  static void Move(Index& index, const std::string& from, const std::string& to,
-                   const SnapshotKey& key, const SnapshotPtr& snapshot);
+  static void Move(Index& index, const std::string& from, const SnapshotPtr& before,
+                   const std::string& to, const SnapshotPtr& after);
   static std::vector<SnapshotPtr> Values(const Index& index, const std::string& key);
   SnapshotPtr NewestReady(const std::string& ns, const std::string& claim, absl::Time now,
                           absl::FunctionRef<bool(const Snapshot&)> counts) const;

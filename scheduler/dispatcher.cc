@@ -150,6 +150,9 @@ void Dispatcher::Pump() {
 }
 
 bool Dispatcher::Send(Entry& entry) {
+  // Before the job is made: a prune may name ten thousand snapshots.
+  if (!pool_.HasRoom(entry.created, std::holds_alternative<PruneSnapshots>(entry.body)))
+    return false;
   Job job{.job_id = entry.id, .attempt = entry.attempt + 1, .epoch = epoch_};
   absl::Duration answer_within = kAnswerOfPrune;
   if (auto* create = std::get_if<Create>(&entry.body)) {

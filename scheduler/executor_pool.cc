@@ -165,12 +165,11 @@ bool ExecutorPool::Distrusted(const Connection& connection) const {
   return loop_.Elapsed() - connection.failed_at < kDistrust;
 }
 
-bool ExecutorPool::TrySend(const Job& job, bool created) {
+ExecutorPool::Connection* ExecutorPool::Roomiest(bool created, bool prunes) {
   Connection* best = nullptr;
   const auto burden = [this](const Connection& c) {
     return std::pair(Distrusted(c), c.in_slots + c.parked);
   };
-  const bool prunes = std::holds_alternative<PruneSnapshots>(job.work);
   for (Connection& c : connections_) {
     const bool room =
         (created || c.in_slots < c.hello.slots) &&
@@ -178,6 +177,12 @@ bool ExecutorPool::TrySend(const Job& job, bool created) {
     if (!c.ready || !room) continue;
     if (!best || burden(c) < burden(*best)) best = &c;
   }
+  return best;
+}
+
+bool ExecutorPool::TrySend(const Job& job, bool created) {
+  const bool prunes = std::holds_alternative<PruneSnapshots>(job.work);
+  Connection* const best = Roomiest(created, prunes);
   if (!best) return false;
   ++(created ? best->parked : best->in_slots);
   best->pruning += prunes;

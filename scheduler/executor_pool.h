@@ -42,6 +42,8 @@ class ExecutorPool {
   // is wrong, it does not reach the API server) gets it only if no other has room. Prunes have half
   // of the slots at most: creates do not wait behind deletes that hang. False: nobody has room.
   bool TrySend(const Job& job, bool created);
+  // Whether it would find one.
+  bool HasRoom(bool created, bool prunes) { return Roomiest(created, prunes) != nullptr; }
   // Asks the executor to end a job that it has not POSTed yet, or a prune before its next
   // delete; the answer comes as its event.
   // False: the job is nowhere.
@@ -83,6 +85,8 @@ class ExecutorPool {
   void OnEvent(size_t index, const JobEvent& event);
   void Leave(const std::string& job_id);
   bool Distrusted(const Connection& connection) const;
+  // Null where none has room.
+  Connection* Roomiest(bool created, bool prunes);
 
   EventLoop& loop_;
   Rng& rng_;

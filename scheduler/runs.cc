@@ -315,7 +315,8 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
   // Those that were protected longest ago go first: the dispatcher sends at once what it can.
   std::vector<std::pair<absl::Time, const Claim*>> selected;
   for (const Claim* claim : SelectedAt(state, run.instant)) {
-    selected.emplace_back(caches_.NewestReadyCut(*claim, loop_.Now()), claim);
+    if (!run.volumes.contains(claim->meta.uid))
+      selected.emplace_back(caches_.NewestReadyCut(*claim, loop_.Now()), claim);
   }
   std::stable_sort(selected.begin(), selected.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -342,8 +343,7 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
 }
 
 void Runs::TakeUpSnapshots(PolicyState& state, Run& run) {
-  for (const auto& [instant, snapshot] : Taken(state)) {
-    if (instant != run.instant) continue;
+  for (const auto& snapshot : TakenAt(state, run.instant)) {
     run.start_time = std::min(run.start_time, snapshot->meta.created);
     RunVolume& volume = run.volumes[snapshot->claim_uid];
     if (!volume.job_id.empty() || volume.final()) continue;
@@ -621,16 +621,23 @@ void Runs::ConcludeBlocked(PolicyState& state, const std::string& claim_uid, Out
   }
 }
 
+void Runs::ForEachIn(const std::string& ns, absl::FunctionRef<void(PolicyState&)> f) {
+  caches_.policies().ForEachIn(ns, [&](const Policy& policy) {
+    const auto it = states_.find(policy.meta.uid);
+    if (it != states_.end() && !it->second.gone) f(it->second);
+  });
+}
+
 void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
                         const std::shared_ptr<const Claim>& after) {
   const auto selects = [](const PolicyState& state, const std::shared_ptr<const Claim>& claim) {
     return claim && Selects(*state.policy, *claim);
   };
-  for (auto& [uid, state] : states_) {
-    const bool replaced = before && after && before->meta.uid != after->meta.uid;
+  const bool replaced = before && after && before->meta.uid != after->meta.uid;
+  ForEachIn((before ? before : after)->meta.ns, [&](PolicyState& state) {
     if (selects(state, before) != selects(state, after) || (replaced && selects(state, after)))
       LookAgain(state);
-  }
+  });
   ClaimFreed(before, after);
   if (!before || (after && after->meta.uid == before->meta.uid)) return;
   const Reason reason = after ? Reason::kClaimReplaced : Reason::kClaimNotFound;
@@ -638,15 +645,14 @@ void Runs::ClaimChanged(const std::shared_ptr<const Claim>& before,
       fmt::format("PersistentVolumeClaim {}/{} was {} before its snapshot was asked for",
                   before->meta.ns, before->meta.name, after ? "replaced" : "deleted");
   std::vector<std::string> jobs;
-  for (auto& [uid, state] : states_) {
-    if (state.gone || state.policy->meta.ns != before->meta.ns) continue;
+  ForEachIn(before->meta.ns, [&](PolicyState& state) {
     ConcludeBlocked(state, before->meta.uid, Outcome::kFailed, reason, message);
     for (const auto& [instant, run] : state.open) {
       auto volume = run.volumes.find(before->meta.uid);
       if (volume != run.volumes.end() && !volume->second.job_id.empty())
         jobs.push_back(volume->second.job_id);
     }
-  }
+  });
   for (const std::string& job : jobs)
     dispatcher_.GiveUp(job, WithReason(absl::FailedPreconditionError(message), reason));
 }
@@ -662,6 +668,13 @@ void Runs::ClaimFreed(const std::shared_ptr<const Claim>& before,
   for (const auto& snapshot : freed) {
     if (snapshot && !snapshot->policy_uid.empty()) handlers_.series_changed(snapshot->policy_uid);
   }
+}
+
+std::vector<Caches::SnapshotPtr> Runs::TakenAt(const PolicyState& state, absl::Time instant) const {
+  const ObjectMeta& policy = state.policy->meta;
+  auto taken = caches_.OfRun(policy.uid, FormatInstant(instant));
+  std::erase_if(taken, [&](const auto& snapshot) { return snapshot->meta.ns != policy.ns; });
+  return taken;
 }
 
 std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Runs::Taken(
@@ -768,9 +781,9 @@ void Runs::ProtectionChanged(const std::shared_ptr<const Snapshot>& before,
   const auto claim = caches_.claims().Find(any.meta.ns, any.source_claim);
   if (!claim) return;
   const bool is_protected = caches_.NewestReadyCut(*claim, loop_.Now()) != absl::InfinitePast();
-  for (auto& [uid, state] : states_) {
+  ForEachIn(claim->meta.ns, [&](PolicyState& state) {
     if (Selects(*state.policy, *claim) && IsProtected(state) != is_protected) LookAgain(state);
-  }
+  });
 }
 
 std::optional<absl::Time> Runs::PostedAt(const std::string& policy_uid,

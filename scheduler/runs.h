@@ -1,6 +1,7 @@
 #ifndef SNAPKEEPER_SCHEDULER_RUNS_H_
 #define SNAPKEEPER_SCHEDULER_RUNS_H_
 
+#include <absl/functional/function_ref.h>
 #include <absl/time/time.h>
 
 #include <functional>
@@ -166,6 +167,9 @@ class Runs {
   void CountMissed(PolicyState& state, absl::Time instant);
   void RecordSkipped(PolicyState& state, absl::Time instant, Reason reason,
                      const std::string& message);
+  // Policies of a namespace that are not gone.
+  void ForEachIn(const std::string& ns, absl::FunctionRef<void(PolicyState&)> f);
+  std::vector<Caches::SnapshotPtr> TakenAt(const PolicyState& state, absl::Time instant) const;
   // The snapshots of its schedule, with their instants.
   std::vector<std::pair<absl::Time, Caches::SnapshotPtr>> Taken(const PolicyState& state) const;
   std::set<absl::Time> InstantsWithSnapshots(const PolicyState& state) const;

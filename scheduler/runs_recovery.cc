@@ -425,10 +425,8 @@ void Runs::AmendNamed(PolicyState& state, absl::Time instant, const Snapshot& sn
 void Runs::AmendUnnamed(PolicyState& state, Run& run) {
   if (run.carried.failed + run.carried.skipped + run.carried.cancelled == 0) return;
   int ready = 0;
-  for (const auto& [instant, snapshot] : Taken(state)) {
-    ready += instant == run.instant && !run.volumes.contains(snapshot->claim_uid) &&
-             caches_.IsReady(*snapshot);
-  }
+  for (const auto& snapshot : TakenAt(state, run.instant))
+    ready += !run.volumes.contains(snapshot->claim_uid) && caches_.IsReady(*snapshot);
   const int late =
       TakeFromBad(run.carried, ready - run.carried.succeeded - run.carried.succeeded_late);
   if (late == 0) return;
