@@ -247,9 +247,9 @@ void Dispatcher::ReleaseCut(Entry& entry) {
       it->second.waiting.pop_front();
       it->second.holder = &next;
       next.in_lane = true;
-      // It would take the place of its driver from others as the one before it did.
-      if (entry.created && !entry.cut && server_now_() >= HoldsUntil(entry))
-        CreateOf(next).order = absl::InfiniteFuture();
+      // Where the one before it was not cut, it would take a place of its driver in vain as well.
+      const bool waited = CreateOf(entry).order == absl::InfiniteFuture();
+      if (!entry.cut && (entry.created || waited)) CreateOf(next).order = absl::InfiniteFuture();
       EnterCap(next);
     }
   }

@@ -20,6 +20,8 @@ constexpr absl::Duration kBeforePosts = -absl::InfiniteDuration();
 // Claims and snapshots that come and go without a run are in the status this much later.
 constexpr absl::Duration kLookAfter = absl::Seconds(10);
 constexpr absl::Duration kRecoverSoon = absl::Seconds(1);
+// The clocks may be set.
+constexpr absl::Duration kHeldAgain = absl::Minutes(1);
 
 // An earlier run of the policy has not concluded this volume, or may not have: which volumes the
 // open runs of an earlier leader have is known with the snapshots.
@@ -324,9 +326,7 @@ void Runs::SelectInto(PolicyState& state, Run& run) {
   const auto ns = caches_.namespaces().Find("", policy.meta.ns);
   for (const auto& [newest_cut, claim] : selected) {
     const Identity identity{policy.meta.uid, FormatInstant(run.instant), claim->meta.uid};
-    auto [it, inserted] = run.volumes.try_emplace(claim->meta.uid);
-    if (!inserted) continue;
-    RunVolume& volume = it->second;
+    RunVolume& volume = run.volumes[claim->meta.uid];
     volume.claim = claim->meta.name;
     volume.claim_uid = claim->meta.uid;
     volume.snapshot = SnapshotName(identity, claim->meta.name);
@@ -437,10 +437,12 @@ void Runs::Unblock(PolicyState& state, const std::string& claim_uid) {
   Blocked& blocked = oldest->second;
   const absl::Duration held = HeldFor(state, instant, blocked.target);
   if (held > absl::ZeroDuration()) {
-    blocked.again =
-        held == absl::InfiniteDuration() ? Timer() : loop_.After(held, [this, uid, claim_uid] {
-          if (auto it = states_.find(uid); it != states_.end()) Unblock(it->second, claim_uid);
-        });
+    blocked.again = held == absl::InfiniteDuration()
+                        ? Timer()
+                        : loop_.After(std::min(held, kHeldAgain), [this, uid, claim_uid] {
+                            if (auto it = states_.find(uid); it != states_.end())
+                              Unblock(it->second, claim_uid);
+                          });
     return;
   }
   const Blocked owned = std::move(blocked);

@@ -497,6 +497,7 @@ void Runs::Absorb(const Policy& policy) {
       if (instant > state.adopted_up_to && instant <= up_to) ours.push_back(instant);
     }
   }
+  std::vector<absl::Time> forgotten;
   for (const absl::Time instant : ours) {
     const bool recorded =
         std::any_of(status.recent_runs.begin(), status.recent_runs.end(),
@@ -506,10 +507,11 @@ void Runs::Absorb(const Policy& policy) {
       --state.missed_runs;
     } else {
       // It had settled long ago: we started with what we had seen before that.
-      Abandon(state, {instant});
+      forgotten.push_back(instant);
       state.history.erase(instant);
     }
   }
+  Abandon(state, forgotten);
   if (!state.recovered) return;  // Recover reads the rest from the newest status
   for (const auto& [instant, complete] : TakeUpRecords(state, status))
     CompleteRun(state, instant, complete);

@@ -43,7 +43,13 @@ Scheduler::Scheduler(EventLoop& loop, KubeApi& api, std::vector<ExecutorClient*>
                              absl::Duration delay) { writer_.Request(uid, delay); },
              .series_changed = [this](const std::string& uid) { pruner_.Changed(uid); },
              .clock_ok = [this] { return CheckClock(); },
-             .server_now = [this] { return api_.ServerTime(loop_.Now()); },
+             .server_now =
+                 [this] {
+                   // One answer may tell a time that is far off; CheckClock judges that.
+                   const absl::Time now = loop_.Now();
+                   return std::clamp(api_.ServerTime(now), now - kMaxClockOffset,
+                                     now + kMaxClockOffset);
+                 },
              .outranked = [this] { epoch_.Check(); }}),
       writer_(loop, api, rng, log,
               {.status =

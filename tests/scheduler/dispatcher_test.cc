@@ -19,6 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Key;
 using ::testing::Pair;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
@@ -295,6 +296,40 @@ TEST_F(DispatcherTest, WhatWaitedForOneThatWasNeverCutGoesAfterTheOthersOfItsDri
   Submit("healthy1", "claim-3", "narrow", absl::Minutes(5), /*order=*/2);
   Run(absl::Minutes(2) + absl::Seconds(1));
   EXPECT_THAT(executor_.Names(), ElementsAre("hangs0", "hangs1", "healthy0", "healthy1"));
+}
+
+TEST_F(DispatcherTest, SoDoesWhatWaitedBehindThat) {
+  for (const std::string volume : {"0", "1"}) {
+    Submit("hangs" + volume, "claim-" + volume, "narrow");
+    Submit("next" + volume, "claim-" + volume, "narrow", absl::Minutes(3));
+    Submit("last" + volume, "claim-" + volume, "narrow", absl::Minutes(9));
+    executor_.Tell("hangs" + volume, Phase::kCreated);
+  }
+  for (int i = 0; i < 6; ++i) {
+    Submit("healthy" + std::to_string(i), "claim-h" + std::to_string(i), "narrow", absl::Minutes(9),
+           /*order=*/1);
+  }
+  Run(absl::Minutes(2) + absl::Seconds(1));
+  for (const std::string name : {"healthy0", "healthy1"}) executor_.Tell(name, Phase::kCreated);
+  Run(absl::Minutes(1));
+  ASSERT_THAT(done_, UnorderedElementsAre(Key("next0"), Key("next1")));
+  for (const std::string name : {"healthy0", "healthy1"}) executor_.Tell(name, Phase::kCut);
+  EXPECT_THAT(executor_.Names(),
+              ElementsAre("hangs0", "hangs1", "healthy0", "healthy1", "healthy2", "healthy3"));
+}
+
+// By the verdict of its policy, which waits for less than its driver may take.
+TEST_F(DispatcherTest, AndWhatWaitedForOneThatItsPolicyGaveUp) {
+  for (const std::string volume : {"0", "1"}) {
+    Submit("hangs" + volume, "claim-" + volume, "narrow");
+    Submit("next" + volume, "claim-" + volume, "narrow");
+    executor_.Tell("hangs" + volume, Phase::kCreated);
+  }
+  Submit("healthy0", "claim-2", "narrow", absl::Minutes(5), /*order=*/1);
+  Submit("healthy1", "claim-3", "narrow", absl::Minutes(5), /*order=*/2);
+  for (const std::string name : {"hangs0", "hangs1"})
+    executor_.Tell(name, Phase::kDone, NotReadyInTime(absl::Minutes(1), ""));
+  EXPECT_THAT(executor_.Names(), ElementsAre("healthy0", "healthy1"));
 }
 
 TEST_F(DispatcherTest, WhatIsTakenUpHoldsItsVolumeForItsDriversTimeOnly) {
