@@ -169,6 +169,16 @@ class DispatcherTest : public ::testing::Test {
                              const std::string& driver = "wide") {
     return Submit(name, claim, driver, absl::Minutes(5), 0, "uid-" + name);
   }
+  // Both places of the driver are taken by snapshots that are never cut, and others wait for them.
+  void SubmitBehindWhatHangs() {
+    for (const std::string volume : {"0", "1"}) {
+      Submit("hangs" + volume, "claim-" + volume, "narrow");
+      Submit("next" + volume, "claim-" + volume, "narrow");
+      executor_.Tell("hangs" + volume, Phase::kCreated);
+    }
+    Submit("healthy0", "claim-2", "narrow", absl::Minutes(5), /*order=*/1);
+    Submit("healthy1", "claim-3", "narrow", absl::Minutes(5), /*order=*/2);
+  }
   Snapshot& Exists(const std::string& name) {
     existing_[name] = std::make_shared<Snapshot>();
     existing_[name]->meta.uid = "uid-" + name;
@@ -287,13 +297,7 @@ TEST_F(DispatcherTest, WhatIsNotCutInItsDriversTimeHoldsItsVolumeNoMore) {
 
 // They would hang as the ones before them did, and have been protected longest ago.
 TEST_F(DispatcherTest, WhatWaitedForOneThatWasNeverCutGoesAfterTheOthersOfItsDriver) {
-  for (const std::string volume : {"0", "1"}) {
-    Submit("hangs" + volume, "claim-" + volume, "narrow");
-    Submit("next" + volume, "claim-" + volume, "narrow");
-    executor_.Tell("hangs" + volume, Phase::kCreated);
-  }
-  Submit("healthy0", "claim-2", "narrow", absl::Minutes(5), /*order=*/1);
-  Submit("healthy1", "claim-3", "narrow", absl::Minutes(5), /*order=*/2);
+  SubmitBehindWhatHangs();
   Run(absl::Minutes(2) + absl::Seconds(1));
   EXPECT_THAT(executor_.Names(), ElementsAre("hangs0", "hangs1", "healthy0", "healthy1"));
 }
@@ -320,13 +324,7 @@ TEST_F(DispatcherTest, SoDoesWhatWaitedBehindThat) {
 
 // By the verdict of its policy, which waits for less than its driver may take.
 TEST_F(DispatcherTest, AndWhatWaitedForOneThatItsPolicyGaveUp) {
-  for (const std::string volume : {"0", "1"}) {
-    Submit("hangs" + volume, "claim-" + volume, "narrow");
-    Submit("next" + volume, "claim-" + volume, "narrow");
-    executor_.Tell("hangs" + volume, Phase::kCreated);
-  }
-  Submit("healthy0", "claim-2", "narrow", absl::Minutes(5), /*order=*/1);
-  Submit("healthy1", "claim-3", "narrow", absl::Minutes(5), /*order=*/2);
+  SubmitBehindWhatHangs();
   for (const std::string name : {"hangs0", "hangs1"})
     executor_.Tell(name, Phase::kDone, NotReadyInTime(absl::Minutes(1), ""));
   EXPECT_THAT(executor_.Names(), ElementsAre("healthy0", "healthy1"));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,13 @@ class ScheduleTest : public ::testing::Test {
     world_.RunFor(absl::Seconds(3));
   }
   std::string Uid(const std::string& policy) { return world_.PolicyOf(policy)->meta.uid; }
+  // Or going.
+  void ExpectGone(const std::vector<std::shared_ptr<const Snapshot>>& snapshots) {
+    for (const auto& snapshot : snapshots) {
+      const auto left = world_.simulator().store().Find<Snapshot>("default", snapshot->meta.name);
+      EXPECT_FALSE(left && !left->meta.deleting) << snapshot->meta.name;
+    }
+  }
 
   static constexpr int kClaims = 3;
   World world_;
@@ -597,10 +605,7 @@ TEST_F(ScheduleTest, WhatWasNotReadyOfADeletedPolicyGoesAfterADayHoweverLongItWo
   ASSERT_FALSE(orphans.empty());
   world_.DeletePolicy("old");
   world_.RunFor(absl::Hours(25));
-  for (const auto& orphan : orphans) {
-    const auto left = world_.simulator().store().Find<Snapshot>("default", orphan->meta.name);
-    EXPECT_FALSE(left && !left->meta.deleting) << orphan->meta.name;
-  }
+  ExpectGone(orphans);
 }
 
 TEST_F(ScheduleTest, AnOrphanGoesWhenAnotherPolicyHasMadeItSuperfluous) {
@@ -615,10 +620,7 @@ TEST_F(ScheduleTest, AnOrphanGoesWhenAnotherPolicyHasMadeItSuperfluous) {
   world_.RunFor(absl::Hours(25));
   world_.AddPolicy("new", {{"schedule", "@every 1h"}, {"retention", {{"keepLast", 3}}}});
   world_.RunFor(absl::Hours(6));
-  for (const auto& orphan : orphans) {
-    const auto left = world_.simulator().store().Find<Snapshot>("default", orphan->meta.name);
-    EXPECT_FALSE(left && !left->meta.deleting) << orphan->meta.name;
-  }
+  ExpectGone(orphans);
   EXPECT_THAT(world_.oracle().violations(), IsEmpty());
 }
 
