@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,22 @@ class ScheduleTest : public ::testing::Test {
     world_.RunFor(absl::Seconds(3));
   }
   std::string Uid(const std::string& policy) { return world_.PolicyOf(policy)->meta.uid; }
+  // What a policy with this spec took whose volumes behave so, a day after it was deleted.
+  std::vector<std::shared_ptr<const Snapshot>> OrphansAfterADay(const ClassBehaviour& behaviour,
+                                                                nlohmann::json spec) {
+    world_.simulator().AddSnapshotClass("never", kSimDriver, /*is_default=*/false);
+    world_.simulator().volumes().SetBehaviour("never", behaviour);
+    spec["schedule"] = "@every 10m";
+    spec["snapshotClassName"] = "never";
+    world_.AddPolicy("old", spec);
+    world_.StartScheduler("scheduler-0");
+    world_.RunFor(absl::Minutes(11));
+    auto orphans = world_.SnapshotsOf("old");
+    EXPECT_FALSE(orphans.empty());
+    world_.DeletePolicy("old");
+    world_.RunFor(absl::Hours(25));
+    return orphans;
+  }
   // Or going.
   void ExpectGone(const std::vector<std::shared_ptr<const Snapshot>>& snapshots) {
     for (const auto& snapshot : snapshots) {
@@ -559,6 +576,7 @@ TEST_F(ScheduleTest, ClocksThatAreBothGoodEnoughPruneAsOnesThatAgree) {
   world_.SetClockOffset("scheduler-0", absl::Seconds(20));
   world_.RunFor(absl::Minutes(5));
   EXPECT_GT(world_.oracle().counts().created, 20);
+  EXPECT_GT(world_.oracle().counts().deleted, 0);
   for (int second = 0; second < 60; ++second) {
     world_.RunFor(absl::Seconds(1));
     int left = 0;
@@ -594,30 +612,11 @@ TEST_F(ScheduleTest, AClockThatIsGoodEnoughHoldsNoRunBackForLonger) {
 }
 
 TEST_F(ScheduleTest, WhatWasNotReadyOfADeletedPolicyGoesAfterADayHoweverLongItWouldHaveWaited) {
-  world_.simulator().AddSnapshotClass("never", kSimDriver, /*is_default=*/false);
-  world_.simulator().volumes().SetBehaviour("never", {.never_cut = true});
-  world_.AddPolicy("old", {{"schedule", "@every 10m"},
-                           {"snapshotClassName", "never"},
-                           {"readyTimeoutSeconds", 30 * 24 * 3600}});
-  world_.StartScheduler("scheduler-0");
-  world_.RunFor(absl::Minutes(11));
-  const auto orphans = world_.SnapshotsOf("old");
-  ASSERT_FALSE(orphans.empty());
-  world_.DeletePolicy("old");
-  world_.RunFor(absl::Hours(25));
-  ExpectGone(orphans);
+  ExpectGone(OrphansAfterADay({.never_cut = true}, {{"readyTimeoutSeconds", 30 * 24 * 3600}}));
 }
 
 TEST_F(ScheduleTest, AnOrphanGoesWhenAnotherPolicyHasMadeItSuperfluous) {
-  world_.simulator().AddSnapshotClass("never", kSimDriver, /*is_default=*/false);
-  world_.simulator().volumes().SetBehaviour("never", {.never_ready = true});
-  world_.AddPolicy("old", {{"schedule", "@every 10m"}, {"snapshotClassName", "never"}});
-  world_.StartScheduler("scheduler-0");
-  world_.RunFor(absl::Minutes(11));
-  const auto orphans = world_.SnapshotsOf("old");
-  ASSERT_FALSE(orphans.empty());
-  world_.DeletePolicy("old");
-  world_.RunFor(absl::Hours(25));
+  const auto orphans = OrphansAfterADay({.never_ready = true}, nlohmann::json::object());
   world_.AddPolicy("new", {{"schedule", "@every 1h"}, {"retention", {{"keepLast", 3}}}});
   world_.RunFor(absl::Hours(6));
   ExpectGone(orphans);
